@@ -1,0 +1,177 @@
+"""One training stage: updates of a module on a loss, with EMA, a JSON-lines log, checkpoints and exact resume."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cosmos_engine.data import atomic_file
+from cosmos_engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """How one stage is trained.
+
+    Attributes:
+        updates: optimiser updates; the learning rate is constant and falls linearly to 0 over the last `decay_share`.
+        batch: clips an update.
+        frames: frames a clip, 4k + 1.
+        muon_rate: learning rate of Muon for weight matrices (Jordan et al. 2024); 0 trains them with AdamW too.
+        adamw_rate: learning rate of AdamW for everything else.
+        ema: decay of the weights' moving average.
+        save_every: updates between checkpoints.
+    """
+
+    updates: int = 1000
+    batch: int = 8
+    frames: int = 9
+    muon_rate: float = 0.0
+    adamw_rate: float = 1e-3
+    warmup: int = 50
+    decay_share: float = 0.3
+    ema: float = 0.995
+    save_every: int = 200
+    seed: int = 0
+
+
+class Stage:
+    """Train `module`; `module` itself ends as its EMA.
+
+    A checkpoint is one safetensors file (weights, EMA, optimiser state, number of updates) that replaces the one before
+    atomically. Randomness of update i must come from (seed, i) alone; then a resumed run equals an uninterrupted one.
+    """
+
+    def __init__(self, name: str, module: nn.Module, config: StageConfig, folder: Path) -> None:
+        self.name, self.module, self.config, self.folder = name, module, config, folder
+        self.average = copy.deepcopy(module).requires_grad_(False)
+        self.optimizers = _optimizers(module, config)
+        self.done = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / f"{name}.safetensors"
+        if self._file.is_file():
+            self._load()
+
+    def run(self, loss: Callable[[int], Tensor], after_save: Callable[[int], None] | None = None) -> None:
+        """Run the updates that are left.
+
+        Args:
+            loss: update number -> scalar loss with its graph.
+            after_save: called with the number of updates done after each checkpoint, with the EMA in `module`'s place
+                available as `self.average`.
+
+        Raises:
+            InputError: the loss is not finite; the last checkpoint is kept.
+        """
+        config = self.config
+        self.module.train()
+        bar = tqdm(range(self.done, config.updates), self.name, config.updates, initial=self.done, unit="update")
+        with (self.folder / "log.jsonl").open("a") as log:
+            for update in bar:
+                started = time.perf_counter()
+                rate = _rate(update, config)
+                for optimizer in self.optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["base_rate"] * rate
+                    optimizer.zero_grad(set_to_none=True)
+                value = loss(update)
+                if not math.isfinite(value.item()):
+                    raise InputError(
+                        f"{self.name}: loss is {value.item()} at update {update}; the state of update "
+                        f"{update - update % config.save_every} is kept in {self._file}"
+                    )
+                value.backward()
+                nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+                for optimizer in self.optimizers:
+                    optimizer.step()
+                self._update_average(update)
+                self.done = update + 1
+                seconds = time.perf_counter() - started
+                row = {"stage": self.name, "update": update, "loss": round(value.item(), 5), "s": round(seconds, 3)}
+                log.write(json.dumps(row) + "\n")
+                bar.set_postfix(loss=f"{value.item():.4f}")
+                if self.done % config.save_every == 0 or self.done == config.updates:
+                    log.flush()
+                    self._save()
+                    if after_save is not None:
+                        after_save(self.done)
+        self.module.load_state_dict(self.average.state_dict())
+        self.module.eval()
+
+    @torch.no_grad()
+    def _update_average(self, update: int) -> None:
+        decay = min(self.config.ema, (1 + update) / (10 + update))
+        for average, value in zip(self.average.parameters(), self.module.parameters(), strict=True):
+            average.lerp_(value, 1 - decay)
+        for average, value in zip(self.average.buffers(), self.module.buffers(), strict=True):
+            average.copy_(value)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"module.{key}": value for key, value in self.module.state_dict().items()}
+        tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
+        for number, optimizer in enumerate(self.optimizers):
+            for parameter, slots in optimizer.state_dict()["state"].items():
+                for slot, value in slots.items():
+                    tensors[f"optimizer.{number}.{parameter}.{slot}"] = torch.as_tensor(value)
+        return {key: value.contiguous() for key, value in tensors.items()}
+
+    def _save(self) -> None:
+        with atomic_file(self._file) as file:
+            safetensors.torch.save_file(self._tensors(), file, metadata={"updates": str(self.done)})
+
+    def _load(self) -> None:
+        try:
+            with safe_open(self._file, "pt") as stored:
+                tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - no mapping
+                self.done = int((stored.metadata() or {})["updates"])
+            self.module.load_state_dict(_under(tensors, "module."))
+            self.average.load_state_dict(_under(tensors, "average."))
+        except (SafetensorError, RuntimeError, KeyError) as error:
+            raise InputError(f"{self._file}: no checkpoint of this training: {str(error).splitlines()[0]}") from error
+        for number, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in _under(tensors, f"optimizer.{number}.").items():
+                parameter, slot = key.split(".", 1)
+                state.setdefault(int(parameter), {})[slot] = value
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _rate(update: int, config: StageConfig) -> float:
+    """Return the factor of the learning rate: warm-up, constant, linear decay to 0."""
+    decay_from = config.updates * (1 - config.decay_share)
+    falling = (config.updates - update) / max(config.updates - decay_from, 1)
+    return min((update + 1) / config.warmup, 1.0, falling)
+
+
+def _optimizers(module: nn.Module, config: StageConfig) -> list[torch.optim.Optimizer]:
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if config.muon_rate > 0 and p.ndim == 2 and "blocks" in name]
+    chosen = {id(p) for p in matrices}
+    rest = [p for _, p in named if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=config.adamw_rate, betas=(0.9, 0.95), weight_decay=0.0)
+    ]
+    if matrices:
+        # match_rms_adamw scales the orthogonal update to AdamW's size whatever the matrix' shape (Liu et al. 2025).
+        optimizers.append(
+            torch.optim.Muon(matrices, lr=config.muon_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        )
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["base_rate"] = group["lr"]
+    return optimizers

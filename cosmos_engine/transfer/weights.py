@@ -1,0 +1,176 @@
+"""Checkpoint files: named modules and the network's config in one safetensors file, read strictly.
+
+A tensor's name in the file is `<module>.<key>`. The metadata has a single entry, JSON with the format version, the
+config and free notes: safetensors writes several entries in random order, and equal checkpoints must hash equally.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cosmos_engine.data.atomic import atomic_file
+from cosmos_engine.errors import InputError
+from cosmos_engine.transfer.config import TransferConfig
+
+METADATA_KEY = "cosmos-engine/transfer-weights"
+FORMAT_VERSION = 1
+NAMES_SHOWN = 4
+
+Storage = Literal["float32", "float16", "bfloat16"]
+_STORAGE_DTYPES: dict[Storage, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class WeightsHeader:
+    """What a checkpoint file says about itself.
+
+    Attributes:
+        config: the network's config.
+        notes: anything else its writer wanted kept, such as how it was trained; JSON values.
+    """
+
+    config: TransferConfig
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_weights(
+    path: Path, modules: Mapping[str, nn.Module], header: WeightsHeader, storage: Storage = "float32"
+) -> None:
+    """Write the parameters and buffers of named modules; the file appears whole or not at all.
+
+    Args:
+        path: the file; an existing one is replaced.
+        modules: by name, which must not contain a dot.
+        header: config and notes.
+        storage: dtype of floating-point tensors in the file; float16 halves it and keeps 11 significant bits.
+
+    Raises:
+        InputError: a value that is not finite, or is not in `storage`; or the file system refuses.
+        ValueError: a module name with a dot.
+    """
+    for name in modules:
+        if "." in name:
+            raise ValueError(f"module name {name!r}: a dot would make the names in the file ambiguous")
+    tensors = {}
+    for name, value in _named_tensors(modules).items():
+        stored = value.detach().cpu()
+        if stored.is_floating_point():
+            stored = stored.to(_STORAGE_DTYPES[storage])
+            if not bool(stored.isfinite().all()):
+                raise InputError(f"{path}: {name} has values that are not finite in {storage}")
+        # A copy of its own: safetensors takes neither views nor shared storage.
+        tensors[name] = stored.clone(memory_format=torch.contiguous_format)
+    described = {
+        "version": FORMAT_VERSION,
+        "config": json.loads(header.config.to_json()),
+        "notes": dict(header.notes),
+    }
+    with atomic_file(path) as temporary:
+        save_file(tensors, temporary, {METADATA_KEY: json.dumps(described, sort_keys=True)})
+
+
+def read_header(path: Path) -> WeightsHeader:
+    """Read what a checkpoint file says about itself, without its tensors.
+
+    Raises:
+        InputError: no file, a truncated or foreign one, or one of another format version.
+    """
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    if METADATA_KEY not in metadata:
+        raise InputError(f"{path}: not a checkpoint of this engine (its metadata lacks {METADATA_KEY!r})")
+    try:
+        described: Any = json.loads(metadata[METADATA_KEY])
+        version, config, notes = described["version"], described["config"], dict(described["notes"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: its metadata is damaged: {type(error).__name__}: {error}") from error
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path}: expected format version {FORMAT_VERSION}, got {version}")
+    try:
+        return WeightsHeader(TransferConfig.from_json(json.dumps(config)), notes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def load_weights(path: Path, modules: Mapping[str, nn.Module]) -> WeightsHeader:
+    """Fill named modules from a checkpoint file; each tensor takes the dtype and device of what it fills.
+
+    Modules on the meta device take the tensors themselves, on the CPU. Nothing is changed unless everything fits.
+
+    Raises:
+        InputError: no file, a truncated or foreign one, or tensors that are missing, extra or of another shape; one
+            line lists them.
+    """
+    header = read_header(path)
+    targets = _named_tensors(modules)
+    with _opened(path) as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        complaint = mismatch({name: tuple(target.shape) for name, target in targets.items()}, shapes)
+        if complaint:
+            raise InputError(f"{path}: {complaint}")
+        for module_name, module in modules.items():
+            state = {
+                key: file.get_tensor(f"{module_name}.{key}").to(target.dtype)
+                for key, target in module.state_dict().items()
+            }
+            module.load_state_dict(state, assign=any(target.is_meta for target in module.state_dict().values()))
+    return header
+
+
+def mismatch(expected: Mapping[str, tuple[int, ...]], got: Mapping[str, tuple[int, ...]]) -> str:
+    """Describe in one line how tensors that came differ in name or shape from those expected; empty if they do not."""
+    reshaped = [
+        f"{name} {got[name]} instead of {shape}"
+        for name, shape in expected.items()
+        if name in got and got[name] != shape
+    ]
+    parts = (
+        _listed("missing tensors", (name for name in expected if name not in got)),
+        _listed("extra tensors", (name for name in got if name not in expected)),
+        _listed("tensors of another shape", reshaped),
+    )
+    return "; ".join(part for part in parts if part)
+
+
+def weights_sha256(path: Path) -> str:
+    """Return the SHA-256 of a checkpoint file, in hexadecimal."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+
+
+def _opened(path: Path) -> safe_open:
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a whole safetensors file: {error}") from error
+
+
+def _listed(what: str, names: Iterable[str]) -> str:
+    found = list(names)
+    if not found:
+        return ""
+    more = f" and {len(found) - NAMES_SHOWN} more" if len(found) > NAMES_SHOWN else ""
+    return f"{what}: {', '.join(found[:NAMES_SHOWN])}{more}"
