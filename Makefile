@@ -2,7 +2,6 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-export MUJOCO_GL ?= egl
 
 .PHONY: demo test slow lint format gl clean
 

@@ -29,7 +29,7 @@ class ControlClip:
     """
 
     rgb: UInt8[np.ndarray, "t h w 3"]
-    controls: Mapping[Modality, UInt8[np.ndarray, "t h w 3"]]
+    controls: Mapping[Modality, UInt8[np.ndarray, "_ _ _ 3"]]  # their shape is checked below, in one line
     weights: Mapping[Modality, float]
 
     def __post_init__(self) -> None:

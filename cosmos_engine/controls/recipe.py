@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cosmos_engine.config import nearest
 from cosmos_engine.controls.edge import THRESHOLDS
 from cosmos_engine.controls.modality import MODALITIES, Modality
 from cosmos_engine.controls.vis import FACTORS
-from cosmos_engine.config import nearest
 from cosmos_engine.errors import InputError
 
 

@@ -29,9 +29,7 @@ def vis_control(rgb: UInt8[np.ndarray, "t h w 3"], preset: VisPreset = "medium")
     return np.stack([_blur(np.ascontiguousarray(frame), area_factor, bicubic_factor) for frame in rgb])
 
 
-def _blur(
-    frame: UInt8[np.ndarray, "h w 3"], area_factor: int, bicubic_factor: int
-) -> UInt8[np.ndarray, "h w 3"]:
+def _blur(frame: UInt8[np.ndarray, "h w 3"], area_factor: int, bicubic_factor: int) -> UInt8[np.ndarray, "h w 3"]:
     height, width = frame.shape[:2]
     small = _resized(frame, height // area_factor, width // area_factor, cv2.INTER_AREA)
     small = cv2.bilateralFilter(small, BILATERAL_DIAMETER_PX, BILATERAL_SIGMA_COLOR, BILATERAL_SIGMA_SPACE)

@@ -11,7 +11,7 @@ which decodes from the latent alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,9 +22,11 @@ from cosmos_engine.controls import MODALITIES, Modality
 
 SPATIAL_STRIDE = 8
 TEMPORAL_STRIDE = 4
+CELL_CHANNELS = 48  # of `control_latent`: 4 frames, 3 colours, 2x2 sub-cells
 GUIDE_CHANNELS: dict[Modality, int] = {"edge": 1, "vis": 3, "depth": 1, "seg": 3}
 
 
+@runtime_checkable
 class Codec(Protocol):
     """Turn video into normalised latents and back.
 
@@ -81,16 +83,27 @@ def _grouped(video_BCTHW: Tensor) -> Tensor:
     return torch.cat([first, frames[:, 1:]], dim=1).unflatten(1, (-1, TEMPORAL_STRIDE))
 
 
+def _ungrouped(cells: Tensor, latent_frames: int) -> Tensor:
+    """Return (B L, 4 C, h, w) as frames (B T, C, h, w); of the first group only the last frame exists."""
+    frames = cells.unflatten(1, (TEMPORAL_STRIDE, -1)).unflatten(0, (-1, latent_frames)).flatten(1, 2)
+    return frames[:, TEMPORAL_STRIDE - 1 :].flatten(0, 1)
+
+
 class GuidedCodec(nn.Module):
     """A convolutional codec with 16 latent channels whose decoder is guided by the control videos.
 
     The encoder works frame by frame and mixes the four frames of a group at the end, so latent frame t sees no later
     group. Latents are normalised by running statistics (the `latents_mean/std` of other VAEs).
+
+    The decoder adds three parts: a coarse picture that the latent holds linearly; an affine map of the guide whose
+    coefficients change from cell to cell (Gharbi et al. 2017, deep bilateral learning), which puts the right colour on
+    either side of a contour; and detail from convolutions over latent and guide.
     """
 
     def __init__(self, latent_channels: int = 16, width: int = 48) -> None:
         super().__init__()
         w32, w16 = width + width // 2, 2 * width
+        guide_channels = sum(GUIDE_CHANNELS.values())
         self.latent_channels = latent_channels
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(2),
@@ -104,22 +117,25 @@ class GuidedCodec(nn.Module):
         self.group = nn.Sequential(
             nn.Conv2d(TEMPORAL_STRIDE * w16, 2 * w16, 1), nn.SiLU(), nn.Conv2d(2 * w16, latent_channels, 1)
         )
+        self.group_coarse = nn.Conv2d(CELL_CHANNELS, latent_channels, 1)
         self.normalise = nn.BatchNorm2d(latent_channels, affine=False, momentum=0.02)
 
-        self.guide64 = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * sum(GUIDE_CHANNELS.values()), width, 1))
-        self.guide32 = nn.Conv2d(width, width, 3, padding=1, stride=2)
-        self.guide16 = nn.Conv2d(width, w16, 3, padding=1, stride=2)
+        self.coarse = nn.Conv2d(latent_channels, CELL_CHANNELS, 1)
         self.look = nn.Sequential(
             nn.Conv2d(latent_channels, w16, 3, padding=1), nn.SiLU(), nn.Conv2d(w16, TEMPORAL_STRIDE * w16, 1)
         )
+        self.guide64 = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * guide_channels, width, 1))
+        self.guide32 = nn.Conv2d(width, width, 3, padding=1, stride=2)
+        self.guide16 = nn.Conv2d(width, w16, 3, padding=1, stride=2)
         self.decode16 = nn.Sequential(nn.Conv2d(2 * w16, w16, 3, padding=1), nn.SiLU())
+        self.affine = nn.Conv2d(w16, 3 * guide_channels, 3, padding=1)
         self.up32 = nn.Sequential(nn.Conv2d(w16, 4 * w32, 1), nn.PixelShuffle(2))
         self.decode32 = nn.Sequential(nn.Conv2d(w32 + width, w32, 3, padding=1), nn.SiLU())
         self.up64 = nn.Sequential(nn.Conv2d(w32, 4 * width, 1), nn.PixelShuffle(2))
         self.decode64 = nn.Sequential(
-            nn.Conv2d(2 * width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU()
+            nn.Conv2d(2 * width + 3, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU()
         )
-        self.to_rgb = nn.Sequential(nn.Conv2d(width, 12, 3, padding=1), nn.PixelShuffle(2))
+        self.detail = nn.Sequential(nn.Conv2d(width, 12, 3, padding=1), nn.PixelShuffle(2))
 
     def encode(self, video_BCTHW: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c l hh ww"]:
         """Encode video in [-1, 1] to normalised latents; T = 4k + 1, H and W multiples of 8."""
@@ -127,26 +143,31 @@ class GuidedCodec(nn.Module):
         frames = video_BCTHW.transpose(1, 2).reshape(-1, 3, H, W)
         features = self.encoder(frames.contiguous(memory_format=torch.channels_last))
         features = features.reshape(B, -1, *features.shape[1:]).transpose(1, 2)  # B C T h w
-        grouped = _grouped(features)  # B L 4 C h w
+        grouped = _grouped(features).flatten(2, 3)  # B L 4C h w
         L = grouped.shape[1]
-        latent = self.normalise(self.group(grouped.flatten(0, 1).flatten(1, 2)))
+        coarse = control_latent(video_BCTHW).transpose(1, 2).flatten(0, 1)
+        latent = self.normalise((self.group(grouped.flatten(0, 1)) + self.group_coarse(coarse)).float())
         return latent.reshape(B, L, *latent.shape[1:]).transpose(1, 2)
 
     def decode(
         self, latent_BCTHW: Float[Tensor, "b c l hh ww"], controls: Mapping[Modality, Tensor]
     ) -> Float[Tensor, "b 3 t h w"]:
-        """Decode latents to video in [-1, 1], guided by `controls`, each (B, 3, T, H, W) in [-1, 1]."""
+        """Decode latents to video in about [-1, 1], guided by `controls`, each (B, 3, T, H, W) in [-1, 1]."""
         B, _, L, h, w = latent_BCTHW.shape
-        T = (L - 1) * TEMPORAL_STRIDE + 1
-        like = latent_BCTHW.new_zeros(B, 1, T, h * SPATIAL_STRIDE, w * SPATIAL_STRIDE)
-        guide = guide_frames(controls, like).transpose(1, 2).flatten(0, 1)
-        look = self.look(latent_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last))
-        look = look.reshape(B, L, TEMPORAL_STRIDE, -1, h, w).flatten(1, 2)[:, TEMPORAL_STRIDE - 1 :].flatten(0, 1)
+        T, H, W = (L - 1) * TEMPORAL_STRIDE + 1, h * SPATIAL_STRIDE, w * SPATIAL_STRIDE
+        guide = guide_frames(controls, latent_BCTHW.new_zeros(B, 1, T, H, W)).transpose(1, 2).flatten(0, 1)
+        guide = guide.contiguous(memory_format=torch.channels_last)
+        cells = latent_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        look = _ungrouped(self.look(cells), L)
+        coarse32 = F.pixel_shuffle(_ungrouped(self.coarse(cells), L), 2)
 
-        g64 = F.silu(self.guide64(guide.contiguous(memory_format=torch.channels_last)))
+        g64 = F.silu(self.guide64(guide))
         g32 = F.silu(self.guide32(g64))
         x = self.decode16(torch.cat([look, self.guide16(g32)], dim=1))
+        coefficients = F.interpolate(self.affine(x), (H, W), mode="bilinear")
+        painted = (coefficients.unflatten(1, (3, -1)) * guide[:, None]).sum(2)
         x = self.decode32(torch.cat([self.up32(x), g32], dim=1))
-        x = self.decode64(torch.cat([self.up64(x), g64], dim=1))
-        rgb = self.to_rgb(x)
+        coarse64 = F.interpolate(coarse32, scale_factor=2.0, mode="bilinear")
+        x = self.decode64(torch.cat([self.up64(x), g64, coarse64], dim=1))
+        rgb = F.interpolate(coarse32, (H, W), mode="bilinear") + painted + self.detail(x)
         return rgb.reshape(B, T, *rgb.shape[1:]).transpose(1, 2)

@@ -134,7 +134,7 @@ SIZES: dict[str, TransferConfig] = {
     ),
     "tiny": TransferConfig(
         width=256,
-        blocks=6,
+        blocks=4,
         heads=4,
         adaln_rank=64,
         control_channels=48,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from cosmos_engine.controls import ControlClip, Recipe
 
 
+@runtime_checkable
 class Generator(Protocol):
     """Make variants of a clip; Transfer2.5 in its sizes, a baseline, or a later model."""
 

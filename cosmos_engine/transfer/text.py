@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ WORD = re.compile(r"[a-z0-9]+|[.,:;]")
 NGRAM_LENGTHS = (3, 4, 5)
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """Embed prompts for the network's cross-attention; an empty prompt is the unconditional one."""
 
@@ -65,9 +66,7 @@ class HashedTextEncoder(nn.Module):
         for prompt, words in zip(prompts, rows, strict=True):
             if len(words) > self.length:
                 raise InputError(f"prompt {prompt[:40]!r}...: expected at most {self.length} words, got {len(words)}")
-        bags = [
-            [zlib.crc32(gram.encode()) % self.buckets for gram in ngrams(word)] for words in rows for word in words
-        ]
+        bags = [[zlib.crc32(gram.encode()) % self.buckets for gram in ngrams(word)] for words in rows for word in words]
         device = self.padding.device
         x_BLD = self.padding.expand(len(rows), self.length, -1).clone()
         if bags:

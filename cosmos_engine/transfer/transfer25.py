@@ -193,7 +193,9 @@ class Transfer25Tiny:
         return F.pad(video, (0, right, 0, bottom, 0, 0), mode="replicate") if bottom or right else video
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self._sampling.bfloat16 is False or (self._sampling.bfloat16 is None and not computes_bfloat16(self._device)):
+        if self._sampling.bfloat16 is False or (
+            self._sampling.bfloat16 is None and not computes_bfloat16(self._device)
+        ):
             return contextlib.nullcontext()
         return torch.autocast(self._device.type, torch.bfloat16)
 

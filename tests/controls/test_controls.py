@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cosmos_engine.controls import ControlClip, Recipe, control_clip, depth_control, edge_control, seg_control, vis_control
+from cosmos_engine.controls import (
+    ControlClip,
+    Recipe,
+    control_clip,
+    depth_control,
+    edge_control,
+    seg_control,
+    vis_control,
+)
 from cosmos_engine.controls.edge import THRESHOLDS
 from cosmos_engine.controls.vis import FACTORS
 from cosmos_engine.data import CameraPasses
@@ -45,11 +53,14 @@ def test_lower_edge_presets_keep_every_edge_of_higher_ones():
 
 @pytest.mark.parametrize("preset", FACTORS)
 def test_vis_keeps_size_and_mean_colour_and_removes_detail(preset):
-    source = passes(t=1, h=64, w=64).rgb
+    ramp = np.linspace(40, 200, 64)[None, :, None, None] + np.array([0, 20, -20])
+    noise = np.random.default_rng(0).normal(0, 12, (1, 64, 64, 3))
+    source = (ramp + noise).clip(0, 255).astype(np.uint8)
     blurred = vis_control(source, preset)
     assert blurred.shape == source.shape
-    assert np.abs(blurred.mean((0, 1, 2)) - source.mean((0, 1, 2))).max() < 6
-    assert blurred.std() < source.std() / 2
+    assert np.abs(blurred.mean((0, 1, 2)) - source.mean((0, 1, 2))).max() < 4
+    detail = [np.abs(np.diff(video.astype(float), axis=2)).mean() for video in (source, blurred)]
+    assert detail[1] < detail[0] / 4
 
 
 def test_vis_leaves_a_flat_frame_as_it_is():
@@ -73,7 +84,7 @@ def test_depth_of_no_hit_is_black_and_does_not_shift_the_range():
     np.testing.assert_array_equal(depth_control(depth_m)[0, 0, :, 0], [0, 255, 128])
 
 
-@given(hnp.arrays(np.float32, (2, 3, 3), elements=st.floats(0.01, 100, width=32) | st.just(np.inf)))
+@given(hnp.arrays(np.float32, (2, 3, 3), elements=st.floats(0.015625, 128, width=32) | st.just(np.inf)))
 def test_depth_is_monotone_nearer_is_never_darker(depth_m):
     control = depth_control(depth_m)[..., 0]
     order = np.argsort(depth_m, axis=None)

@@ -2,7 +2,9 @@ import numpy as np
 
 from cosmos_engine.transfer.prompt import PHRASINGS, SceneWords, scene_prompt
 
-WORDS = SceneWords("brown wood", "plain grey", "blue tiles", "plain white", "warm soft light from above", {"a": "red cube"})
+WORDS = SceneWords(
+    "brown wood", "plain grey", "blue tiles", "plain white", "warm soft light from above", {"a": "red cube"}
+)
 
 
 def test_every_phrasing_says_every_part():

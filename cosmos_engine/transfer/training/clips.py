@@ -1,10 +1,10 @@
 """A pool of training clips: short pieces of expert episodes, rendered under random looks.
 
-    clips/
-        groups/000000.safetensors   the clips of one expert episode, written atomically:
-                                    rgb uint8 (n, t, h, w, 3), depth float16 (n, t, h, w) in metres (inf = no hit),
-                                    instance uint8 (n, t, h, w); metadata "clips": words and foreground ids, as JSON
-        manifest.json               written last: its existence means that the pool is complete
+clips/
+    groups/000000.safetensors   the clips of one expert episode, written atomically:
+                                rgb uint8 (n, t, h, w, 3), depth float16 (n, t, h, w) in metres (inf = no hit),
+                                instance uint8 (n, t, h, w); metadata "clips": words and foreground ids, as JSON
+    manifest.json               written last: its existence means that the pool is complete
 """
 
 from __future__ import annotations
@@ -142,15 +142,15 @@ def render_clips(folder: Path, config: ClipPoolConfig) -> ClipPool:
     return ClipPool(folder)
 
 
-def scene_words(appearance: Appearance, class_names: dict[str, str]) -> SceneWords:
-    """Describe a look; `class_names` says what each object is ("cube", "bowl")."""
+def scene_words(appearance: Appearance, shapes: dict[str, str]) -> SceneWords:
+    """Describe a look; `shapes` says what each object is ("cube", "bowl")."""
     return SceneWords(
         table=appearance.table.words(),
         wall=appearance.wall.words(),
         floor=appearance.floor.words(),
         robot=appearance.robot.words(),
         light=appearance.lighting_words(),
-        objects={name: f"{appearance.objects[name].color} {class_names[name]}" for name in sorted(class_names)},
+        objects={name: f"{appearance.objects[name].color} {shapes[name]}" for name in sorted(shapes)},
     )
 
 
@@ -182,13 +182,12 @@ def _group_clips(
     environment: TabletopEnvironment, config: ClipPoolConfig, rng: np.random.Generator
 ) -> Iterator[tuple[CameraPasses, SceneWords, list[int]]]:
     states = _expert_states(environment, rng, config.frames)
-    objects = [label for _, label in sorted(environment.labels.items()) if label.role == "manipulated"]
-    class_names = {name: label.class_name for name, label in zip(environment.object_colors, objects, strict=True)}
+    shapes: dict[str, str] = {name: item.shape for name, item in environment.objects.items()}
     foreground = [key for key, label in environment.labels.items() if label.role != "scene"]
     for _ in range(LOOKS_PER_GROUP):
         recolor = bool(rng.random() < RECOLOR_SHARE)
         environment.appearance = sample_appearance(rng, environment.object_colors, recolor_objects=recolor)
-        words = scene_words(environment.appearance, class_names)
+        words = scene_words(environment.appearance, shapes)
         for camera in environment.camera_names:
             start = rng.integers(len(states) - config.frames + 1)
             frames = []

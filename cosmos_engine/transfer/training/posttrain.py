@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cosmos_engine.controls import Modality
 from cosmos_engine.transfer.codec import GuidedCodec, control_latent
@@ -28,11 +27,11 @@ CONDITIONAL_SHARE = 0.5  # share of batches whose first latent frame is given, a
 
 
 def _codec_stage() -> StageConfig:
-    return StageConfig(updates=1200, batch=8, frames=9, adamw_rate=2e-3)
+    return StageConfig(updates=440, batch=8, frames=9, rate=2e-3, ema=0.98)
 
 
 def _network_stage() -> StageConfig:
-    return StageConfig(updates=2400, batch=16, frames=9, muon_rate=2e-3, adamw_rate=1e-3)
+    return StageConfig(updates=1500, batch=16, frames=9, rate=1e-3, ema=0.99, save_every=100)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def posttrain(out: Path, config: PosttrainConfig, clips: Path | None = None) -> 
 
 def training_indices(pool: ClipPool) -> range:
     """Return the clips that updates may see."""
-    return range(0, int(len(pool) * (1 - HELD_OUT_SHARE)))
+    return range(int(len(pool) * (1 - HELD_OUT_SHARE)))
 
 
 def held_out_indices(pool: ClipPool) -> range:
@@ -97,7 +96,9 @@ def reconstruction_loss(rebuilt_BCTHW: Tensor, batch: Batch) -> Tensor:
     weight = 1.0 + (FOREGROUND_WEIGHT - 1.0) * batch.foreground_BTHW[:, None].float()
     weight = weight / weight.mean()
     error = rebuilt_BCTHW - batch.rgb_BCTHW
-    differences = (error.diff(dim=-1).abs() * weight[..., 1:]).mean() + (error.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
+    differences = (error.diff(dim=-1).abs() * weight[..., 1:]).mean() + (
+        error.diff(dim=-2).abs() * weight[..., 1:, :]
+    ).mean()
     return (error.abs() * weight).mean() + differences
 
 

@@ -28,8 +28,8 @@ class StageConfig:
         updates: optimiser updates; the learning rate is constant and falls linearly to 0 over the last `decay_share`.
         batch: clips an update.
         frames: frames a clip, 4k + 1.
-        muon_rate: learning rate of Muon for weight matrices (Jordan et al. 2024); 0 trains them with AdamW too.
-        adamw_rate: learning rate of AdamW for everything else.
+        rate: AdamW's learning rate; betas 0.9 and 0.95, no weight decay.
+        warmup: updates in which the rate rises.
         ema: decay of the weights' moving average.
         save_every: updates between checkpoints.
     """
@@ -37,8 +37,7 @@ class StageConfig:
     updates: int = 1000
     batch: int = 8
     frames: int = 9
-    muon_rate: float = 0.0
-    adamw_rate: float = 1e-3
+    rate: float = 1e-3
     warmup: int = 50
     decay_share: float = 0.3
     ema: float = 0.995
@@ -56,7 +55,7 @@ class Stage:
     def __init__(self, name: str, module: nn.Module, config: StageConfig, folder: Path) -> None:
         self.name, self.module, self.config, self.folder = name, module, config, folder
         self.average = copy.deepcopy(module).requires_grad_(False)
-        self.optimizers = _optimizers(module, config)
+        self.optimizer = torch.optim.AdamW(module.parameters(), lr=config.rate, betas=(0.9, 0.95), weight_decay=0.0)
         self.done = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / f"{name}.safetensors"
@@ -80,11 +79,9 @@ class Stage:
         with (self.folder / "log.jsonl").open("a") as log:
             for update in bar:
                 started = time.perf_counter()
-                rate = _rate(update, config)
-                for optimizer in self.optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["base_rate"] * rate
-                    optimizer.zero_grad(set_to_none=True)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = config.rate * _rate_factor(update, config)
+                self.optimizer.zero_grad(set_to_none=True)
                 value = loss(update)
                 if not math.isfinite(value.item()):
                     raise InputError(
@@ -93,8 +90,7 @@ class Stage:
                     )
                 value.backward()
                 nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-                for optimizer in self.optimizers:
-                    optimizer.step()
+                self.optimizer.step()
                 self._update_average(update)
                 self.done = update + 1
                 seconds = time.perf_counter() - started
@@ -120,10 +116,8 @@ class Stage:
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"module.{key}": value for key, value in self.module.state_dict().items()}
         tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
-        for number, optimizer in enumerate(self.optimizers):
-            for parameter, slots in optimizer.state_dict()["state"].items():
-                for slot, value in slots.items():
-                    tensors[f"optimizer.{number}.{parameter}.{slot}"] = torch.as_tensor(value)
+        for parameter, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{parameter}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
         return {key: value.contiguous() for key, value in tensors.items()}
 
     def _save(self) -> None:
@@ -139,39 +133,19 @@ class Stage:
             self.average.load_state_dict(_under(tensors, "average."))
         except (SafetensorError, RuntimeError, KeyError) as error:
             raise InputError(f"{self._file}: no checkpoint of this training: {str(error).splitlines()[0]}") from error
-        for number, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in _under(tensors, f"optimizer.{number}.").items():
-                parameter, slot = key.split(".", 1)
-                state.setdefault(int(parameter), {})[slot] = value
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in _under(tensors, "optimizer.").items():
+            parameter, slot = key.split(".", 1)
+            state.setdefault(int(parameter), {})[slot] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _rate(update: int, config: StageConfig) -> float:
+def _rate_factor(update: int, config: StageConfig) -> float:
     """Return the factor of the learning rate: warm-up, constant, linear decay to 0."""
     decay_from = config.updates * (1 - config.decay_share)
     falling = (config.updates - update) / max(config.updates - decay_from, 1)
     return min((update + 1) / config.warmup, 1.0, falling)
-
-
-def _optimizers(module: nn.Module, config: StageConfig) -> list[torch.optim.Optimizer]:
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in named if config.muon_rate > 0 and p.ndim == 2 and "blocks" in name]
-    chosen = {id(p) for p in matrices}
-    rest = [p for _, p in named if id(p) not in chosen]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, lr=config.adamw_rate, betas=(0.9, 0.95), weight_decay=0.0)
-    ]
-    if matrices:
-        # match_rms_adamw scales the orthogonal update to AdamW's size whatever the matrix' shape (Liu et al. 2025).
-        optimizers.append(
-            torch.optim.Muon(matrices, lr=config.muon_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-        )
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["base_rate"] = group["lr"]
-    return optimizers

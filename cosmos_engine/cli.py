@@ -1,0 +1,226 @@
+"""The command line `cosmos-engine`: record, augment, view, verify, inspect, posttrain, and the commands of packages
+above the engine (train, benchmark), which register themselves under the entry point `cosmos_engine.commands`.
+
+What a command needs is imported when it runs: `cosmos-engine --help` must not wait for torch, and `record` needs
+MuJoCo, which the rest of the engine does without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cosmos_engine import __version__
+from cosmos_engine.config import load_config, nearest
+from cosmos_engine.errors import InputError
+
+if TYPE_CHECKING:
+    from cosmos_engine.transfer.generator import Generator
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+GENERATORS = ("transfer25-tiny",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 2 for bad input, 130 for Ctrl-C."""
+    args = _parsed(arguments)
+    try:
+        return int(args.run(args))
+    except InputError as error:
+        print(f"cosmos-engine {args.command}: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"\ncosmos-engine {args.command}: stopped; the same command goes on from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (head, less) has closed it: nothing is wrong, and nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, taking `key=value` words wherever they stand: argparse alone wants all positionals in one place."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(arguments)
+    overrides = [word for word in rest if "=" in word and not word.startswith("-")]
+    if len(overrides) < len(rest) or (rest and not hasattr(args, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(word for word in rest if word not in overrides) or rest[0]}")
+    if overrides:
+        args.overrides = [*args.overrides, *overrides]
+    return args
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cosmos-engine", description="Record demos, make photorealistic variants that keep their actions, train."
+    )
+    parser.add_argument("--version", action="version", version=f"cosmos-engine {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    record = commands.add_parser("record", help="record demos of a task on the embedded table-top")
+    record.add_argument("--task", required=True, help="lift, stack or apple_in_bowl")
+    record.add_argument("--episodes", type=int, required=True, help="demos in the recording when it is done")
+    record.add_argument("--out", type=Path, required=True, help="folder of the recording; the same command resumes it")
+    _add_overrides(record)
+    record.set_defaults(run=_record)
+
+    augment = commands.add_parser("augment", help="make variants of a recording and write a dataset (zarr)")
+    augment.add_argument("recording", type=Path, metavar="RECORDING")
+    augment.add_argument("--out", type=Path, required=True, help="the zarr; the same command resumes it")
+    augment.add_argument("--generator", default="transfer25-tiny", help=f"one of: {', '.join(GENERATORS)}")
+    augment.add_argument("--variants", type=int, help="variants of each demo, beside the original (default 5)")
+    augment.add_argument(
+        "--recipe", help="a name in configs/recipe or a YAML file: weights and presets of the controls"
+    )
+    augment.add_argument("--prompts", type=Path, help="a text file of prompts, one a line, used in turn")
+    augment.add_argument("--checkpoint", type=Path, help="weights of the generator (default: those of the package)")
+    augment.add_argument("--device", default="cpu", help="cpu or cuda[:n]")
+    _add_overrides(augment)
+    augment.set_defaults(run=_augment)
+
+    view = commands.add_parser("view", help="write one self-contained HTML report")
+    view.add_argument("dataset", type=Path, metavar="DATASET")
+    view.add_argument("--recording", type=Path, help="the recording it was made from: shows passes and controls")
+    view.add_argument("--benchmark", type=Path, action="append", default=[], help="a result.json; may be repeated")
+    view.add_argument("--demos", type=int, default=3, help="demos to show (default 3)")
+    view.add_argument("--out", type=Path, required=True, help="the HTML file")
+    view.set_defaults(run=_view)
+
+    verify = commands.add_parser("verify", help="check a recording, or a dataset against its certificate")
+    verify.add_argument("path", type=Path, metavar="RECORDING|DATASET")
+    verify.add_argument("--against", type=Path, metavar="RECORDING", help="the recording a dataset was made from")
+    verify.set_defaults(run=_verify)
+
+    inspect = commands.add_parser("inspect", help="say what a recording or a dataset holds")
+    inspect.add_argument("path", type=Path, metavar="RECORDING|DATASET")
+    inspect.set_defaults(run=_inspect)
+
+    posttrain = commands.add_parser("posttrain", help="train a tiny checkpoint on pairs rendered on the table-top")
+    posttrain.add_argument("--out", type=Path, required=True, help="folder of the run; the same command resumes it")
+    posttrain.add_argument("--clips", type=Path, help="folder of the rendered clips (default: OUT/clips)")
+    posttrain.add_argument("--config", help="a name in configs or a YAML file")
+    _add_overrides(posttrain)
+    posttrain.set_defaults(run=_posttrain)
+
+    for point in sorted(entry_points(group="cosmos_engine.commands"), key=lambda point: point.name):
+        point.load()(commands)
+    return parser
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config, as in seed=3")
+
+
+def _record(args: argparse.Namespace) -> int:
+    from cosmos_engine.sim.recorder import RecordConfig, record_demos
+
+    overrides = [f"task={args.task}", f"episodes={args.episodes}", *args.overrides]
+    config = load_config(RecordConfig, None, overrides)
+    record_demos(config, args.out)
+    print(f"recording: {args.out}")
+    return 0
+
+
+def _augment(args: argparse.Namespace) -> int:
+    from cosmos_engine.augment.job import AugmentConfig, augment
+    from cosmos_engine.augment.prompts import read_prompts
+    from cosmos_engine.controls import Recipe
+    from cosmos_engine.data import Recording
+
+    recording = Recording(args.recording)
+    prompts = read_prompts(args.prompts) if args.prompts else ()
+    if args.recipe is not None:
+        recipe = load_config(Recipe, _shipped("recipe", args.recipe))
+        args.overrides = [f"recipe.{key}={value}" for key, value in vars(recipe).items()] + args.overrides
+    variants = [] if args.variants is None else [f"variants={args.variants}"]
+    config = load_config(AugmentConfig, None, [*variants, *args.overrides])
+    generator = _generator(args.generator, args.checkpoint, args.device)
+    augment(recording, args.out, generator, config, prompts)
+    print(f"dataset: {args.out}")
+    return 0
+
+
+def _generator(name: str, checkpoint: Path | None, device: str) -> Generator:
+    if name not in GENERATORS:
+        raise InputError(f"--generator {name!r}: no such generator{nearest(name, GENERATORS)}")
+    from cosmos_engine.transfer.transfer25 import Transfer25Tiny
+
+    return Transfer25Tiny(checkpoint, device=device)
+
+
+def _view(args: argparse.Namespace) -> int:
+    from cosmos_engine.report.page import write_report
+    from cosmos_engine.view import collect_report
+
+    write_report(collect_report(args.dataset, args.recording, args.benchmark, args.demos), args.out)
+    print(f"report: {args.out}")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from cosmos_engine.data import verify_dataset, verify_recording
+
+    if _is_dataset(args.path):
+        verdict = verify_dataset(args.path, args.against)
+        compared = f"and with {args.against}" if verdict.against_recording else "only (--against RECORDING for more)"
+        print(f"{args.path}: {verdict.episodes} episodes compared with the certificate {compared}")
+        if verdict.first_difference is not None:
+            raise InputError(f"{args.path}: differs: {verdict.first_difference}")
+        print("intact")
+        return 0
+    if args.against is not None:
+        raise InputError(f"--against: {args.path} is no dataset")
+    found = verify_recording(args.path)
+    print(f"{args.path}: {found.intact} of {found.episodes} episodes intact, {found.control_steps} control steps")
+    if found.writer is not None:
+        print(f"being written by {found.writer}")
+    if not found.sound:
+        raise InputError(f"{args.path}: {len(found.broken)} broken: {'; '.join(found.broken)}")
+    return 0
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from cosmos_engine.data import Dataset, Recording
+
+    if _is_dataset(args.path):
+        dataset = Dataset(args.path)
+        originals = int((dataset.variant == 0).sum())
+        print(
+            f"dataset {args.path}: {dataset.episode_count} episodes ({originals} originals, "
+            f"{dataset.episode_count - originals} variants, {int(dataset.accepted.sum())} accepted)"
+        )
+        for key in dataset.keys:
+            array = dataset.array(key)
+            print(f"  {key:32} {array.dtype!s:8} {array.shape}")
+        return 0
+    recording = Recording(args.path)
+    print(f"recording {args.path}: {len(recording)} episodes")
+    for index in range(len(recording)):
+        header = recording.header(index)
+        cameras = ", ".join(f"{name} {height}x{width}" for name, (height, width) in header.cameras.items())
+        outcome = "success" if header.success else "failure"
+        print(f"  {index:6d} {header.task:16} {header.length:5d} frames  {outcome}  seed {header.seed}  {cameras}")
+    return 0
+
+
+def _is_dataset(path: Path) -> bool:
+    return (path / "data").is_dir() and (path / "meta").is_dir()
+
+
+def _posttrain(args: argparse.Namespace) -> int:
+    from cosmos_engine.transfer.training.posttrain import PosttrainConfig, posttrain
+
+    file = posttrain(args.out, load_config(PosttrainConfig, args.config, args.overrides), args.clips)
+    print(f"checkpoint: {file}")
+    return 0
+
+
+def _shipped(group: str, name: str) -> str:
+    """Return what `load_config` should read: a path as it is, a bare name from the shipped `group`."""
+    return name if Path(name).suffix in {".yaml", ".yml"} else f"{group}/{name}"

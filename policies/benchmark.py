@@ -1,0 +1,300 @@
+"""The benchmark: policies x shifts, the same starts for all, success rates with their intervals."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import cosmos_engine
+from cosmos_engine.config import nearest
+from cosmos_engine.data.atomic import write_file
+from cosmos_engine.data.lock import WriterLock
+from cosmos_engine.errors import InputError
+from cosmos_engine.sim.environment import Environment
+from policies.intervals import wilson_95
+from policies.policy import Policy, check_environment
+from policies.rollout import EnvironmentPool, Trial, run_trials
+from policies.video import write_video
+
+BENCHMARK_SCHEMA = 1
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Configure a benchmark."""
+
+    trials: int = 50
+    first_seed: int = 1_000_000  # trials take this seed and the following; far from those that demos are recorded with
+    environments: int = 8  # acting side by side; bounded by memory, not by cores
+    videos: int = 2  # rollouts filmed per cell
+    camera: str = "agentview"  # filmed
+
+
+@runtime_checkable
+class Arena(Protocol):
+    """Bring the environments and their shifts; the command line has one for the embedded table-top."""
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def shifts(self) -> tuple[str, ...]:
+        """Names of all shifts."""
+        ...
+
+    def make(self) -> Environment:
+        """Build an environment."""
+        ...
+
+    def prepare(self, environment: Environment, shift: str, seed: int) -> None:
+        """Give the environment the appearance that it has under a shift in the trial of that seed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Hold a policy under the name that it has in the table."""
+
+    name: str
+    policy: Policy
+    checkpoint: str
+    weights_sha256: str
+    demo_seeds: frozenset[int]
+
+
+def choose_shifts(text: str, known: Sequence[str]) -> list[str]:
+    """Return the shifts that a comma-separated list names; "all" means all.
+
+    Raises:
+        InputError: names an unknown shift and the nearest known one.
+    """
+    if text == "all":
+        return list(known)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"shifts: expected names separated by commas, or all; got {text!r}{nearest('', known)}")
+    for name in names:
+        if name not in known:
+            raise InputError(f"shift {name!r}: unknown{nearest(name, known)}")
+    return list(dict.fromkeys(names))
+
+
+def run_benchmark(
+    contestants: Sequence[Contestant], arena: Arena, shifts: Sequence[str], config: BenchmarkConfig, out: Path
+) -> dict[str, Any]:
+    """Run every policy under every shift, on the same seeds, and write result.json and videos under `out`.
+
+    A finished cell is kept: the same command goes on with the missing ones.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        InputError: if a policy does not fit the environment, was trained on a trial's start, or `out` holds cells of
+            another benchmark.
+    """
+    seeds = range(config.first_seed, config.first_seed + config.trials)
+    _check(contestants, seeds, config)
+    out.mkdir(parents=True, exist_ok=True)
+    lock = WriterLock(out)
+    try:
+        (out / "cells").mkdir(exist_ok=True)
+        (out / "videos").mkdir(exist_ok=True)
+        missing = {
+            (contestant.name, shift)
+            for contestant in contestants
+            for shift in shifts
+            if not _is_done(_cell_path(out, contestant, shift), _identity(contestant, arena, shift, config))
+        }
+        if missing:
+            with EnvironmentPool(arena.make, min(config.environments, config.trials)) as pool:
+                _run_cells(contestants, arena, shifts, missing, pool, seeds, config, out)
+        cells = [
+            json.loads(_cell_path(out, contestant, shift).read_text(encoding="utf-8"))["cell"]
+            for contestant in contestants
+            for shift in shifts
+        ]
+        result = {
+            "schema": BENCHMARK_SCHEMA,
+            "kind": "cosmos-engine/benchmark",
+            "task": arena.task,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "config": asdict(config),
+            "cells": cells,
+        }
+        write_file(out / RESULT_FILE, json.dumps(result, indent=2).encode())
+    finally:
+        lock.release()
+    return result
+
+
+def summarize(contestant: Contestant, shift: str, trials: Sequence[Trial], videos: Sequence[str]) -> dict[str, Any]:
+    """Return the cell of one policy under one shift; rates are over finished trials and None without any."""
+    finished = [trial for trial in trials if trial.outcome != "crash"]
+    steps_to_success = [trial.steps for trial in finished if trial.outcome == "success"]
+    successes = len(steps_to_success)
+    interval = wilson_95(successes, len(finished))
+    return {
+        "policy": contestant.name,
+        "checkpoint": contestant.checkpoint,
+        "weights_sha256": contestant.weights_sha256,
+        "shift": shift,
+        "trials": len(trials),
+        "successes": successes,
+        "crashes": len(trials) - len(finished),
+        "success_rate": successes / len(finished) if finished else None,
+        "wilson_95": list(interval) if interval else None,
+        "mean_steps_to_success": float(np.mean(steps_to_success)) if steps_to_success else None,
+        "outcomes": [
+            {"seed": trial.seed, "outcome": trial.outcome, "steps": trial.steps}
+            | ({"error": trial.error} if trial.error else {})
+            for trial in sorted(trials, key=lambda trial: trial.seed)
+        ],
+        "videos": list(videos),
+    }
+
+
+def markdown_table(result: dict[str, Any]) -> str:
+    """Return the success rates as a Markdown table, one row per policy, one column per shift."""
+    shifts = list(dict.fromkeys(cell["shift"] for cell in result["cells"]))
+    rows: dict[str, dict[str, str]] = {cell["policy"]: {} for cell in result["cells"]}
+    for cell in result["cells"]:
+        rows[cell["policy"]][cell["shift"]] = _cell_text(cell)
+    lines = [
+        f"Success of {result['task']}, k/n finished trials with the Wilson 95 % interval",
+        "",
+        "| policy | " + " | ".join(shifts) + " |",
+        "|---" * (len(shifts) + 1) + "|",
+    ]
+    lines += [f"| {name} | " + " | ".join(cells[shift] for shift in shifts) + " |" for name, cells in rows.items()]
+    return "\n".join(lines)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        "cosmos-engine": cosmos_engine.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def _run_cells(
+    contestants: Sequence[Contestant],
+    arena: Arena,
+    shifts: Sequence[str],
+    missing: set[tuple[str, str]],
+    pool: EnvironmentPool,
+    seeds: range,
+    config: BenchmarkConfig,
+    out: Path,
+) -> None:
+    first = pool.environments[0]
+    for contestant in contestants:
+        check_environment(contestant.name, contestant.policy.spec, first)
+    filmed = f"{config.camera}_image"
+    if config.videos and filmed not in first.observation_spec:
+        raise InputError(f"camera: environment {arena.task!r} gives no {filmed!r}")
+    for contestant in contestants:
+        for shift in shifts:
+            if (contestant.name, shift) not in missing:
+                continue
+            running = run_trials(
+                contestant.policy,
+                pool,
+                seeds,
+                prepare=lambda environment, seed, shift=shift: arena.prepare(environment, shift, seed),  # type: ignore[misc]
+                film_seeds=seeds[: config.videos],
+                film_camera=filmed if config.videos else None,
+            )
+            trials, videos = [], []
+            with tqdm(running, total=len(seeds), desc=f"{contestant.name} {shift}", unit="trial") as progress:
+                for trial in progress:
+                    trials.append(trial)
+                    progress.set_postfix(successes=sum(trial.outcome == "success" for trial in trials))
+                    if trial.frames:
+                        videos.append(f"videos/{contestant.name}_{shift}_{trial.seed}.mp4")
+                        write_video(out / videos[-1], trial.frames, contestant.policy.spec.step_hz)
+            content = {
+                "identity": _identity(contestant, arena, shift, config),
+                "cell": summarize(contestant, shift, trials, sorted(videos)),
+            }
+            write_file(_cell_path(out, contestant, shift), json.dumps(content, indent=2).encode())
+
+
+def _check(contestants: Sequence[Contestant], seeds: range, config: BenchmarkConfig) -> None:
+    for key, least in (("trials", 1), ("environments", 1), ("videos", 0), ("first_seed", 0)):
+        if getattr(config, key) < least:
+            raise InputError(f"{key}: expected at least {least}, got {getattr(config, key)}")
+    names = [contestant.name for contestant in contestants]
+    for contestant in contestants:
+        if names.count(contestant.name) > 1:
+            raise InputError(f"policy name {contestant.name!r}: given twice; every policy needs a name of its own")
+        if not re.fullmatch(r"[\w.-]+", contestant.name):
+            raise InputError(f"policy name {contestant.name!r}: expected letters, digits, '.', '_' and '-'")
+        seen = sorted(contestant.demo_seeds.intersection(seeds))
+        if seen:
+            raise InputError(
+                f"policy {contestant.name}: was trained on {len(seen)} of the trials' starts (seed {seen[0]}); "
+                f"choose another first_seed"
+            )
+
+
+def _identity(contestant: Contestant, arena: Arena, shift: str, config: BenchmarkConfig) -> dict[str, Any]:
+    """What a cell's numbers depend on; the number of environments side by side is not part of it."""
+    return {
+        "task": arena.task,
+        "policy": contestant.name,
+        "weights_sha256": contestant.weights_sha256,
+        "shift": shift,
+        "trials": config.trials,
+        "first_seed": config.first_seed,
+        "videos": config.videos,
+        "camera": config.camera,
+        "cosmos-engine": cosmos_engine.__version__,
+    }
+
+
+def _cell_path(out: Path, contestant: Contestant, shift: str) -> Path:
+    return out / "cells" / f"{contestant.name}_{shift}.json"
+
+
+def _is_done(path: Path, identity: dict[str, Any]) -> bool:
+    if not path.exists():
+        return False
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))["identity"]
+    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a benchmark's cell; choose another --out") from error
+    for key, value in identity.items():
+        if there.get(key) != value:
+            raise InputError(
+                f"{path.parent.parent}: holds another benchmark: {key} is {there.get(key)} there and {value} here; "
+                "choose another --out"
+            )
+    return True
+
+
+def _cell_text(cell: dict[str, Any]) -> str:
+    finished = cell["trials"] - cell["crashes"]
+    if cell["wilson_95"] is None:
+        text = f"none finished of {cell['trials']}"
+    else:
+        low, high = cell["wilson_95"]
+        text = (
+            f"{cell['successes']}/{finished} = {100 * cell['success_rate']:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+        )
+    return text + (f", {cell['crashes']} crashed" if cell["crashes"] else "")

@@ -1,0 +1,143 @@
+"""Checkpoints: a policy as safetensors and YAML, and beside it the state that training resumes from.
+
+`policy.yaml` says what the policy is and is written once, before the first weights; `policy.safetensors` holds the
+averaged weights with the normalisers and is replaced whole at every save. No file needs pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from yaml import YAMLError, safe_load
+
+from cosmos_engine.config import as_yaml, load_config
+from cosmos_engine.data.atomic import write_file
+from cosmos_engine.errors import InputError
+from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig
+from policies.policy import PolicySpec
+
+POLICY_FORMAT = 1
+WEIGHTS_FILE = "policy.safetensors"
+RECORD_FILE = "policy.yaml"
+
+
+@dataclass(frozen=True)
+class PolicyRecord:
+    """Say what a policy is and what it was trained on; the content of policy.yaml."""
+
+    format: int = POLICY_FORMAT
+    policy: DiffusionPolicyConfig = field(default_factory=DiffusionPolicyConfig)
+    spec: PolicySpec = field(default_factory=PolicySpec)
+    tasks: list[str] = field(default_factory=list)
+    demo_seeds: list[int] = field(default_factory=list)  # resets seen in training: no trial may repeat them
+    dataset_sha256: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """Hold a policy ready to act, with its record and the hash of its weights file."""
+
+    policy: DiffusionPolicy
+    record: PolicyRecord
+    weights_sha256: str
+    updates: int
+
+
+def save_record(folder: Path, record: PolicyRecord) -> None:
+    """Write policy.yaml."""
+    write_file(folder / RECORD_FILE, as_yaml(record).encode())
+
+
+def save_weights(folder: Path, policy: DiffusionPolicy, updates: int) -> None:
+    """Write policy.safetensors, replacing the last one."""
+    save_tensors(folder / WEIGHTS_FILE, policy.state_dict(), {"updates": updates})
+
+
+def load_policy(folder: Path, device: torch.device) -> LoadedPolicy:
+    """Read a policy for acting.
+
+    Raises:
+        InputError: if a file is missing or damaged, comes from another version, or the weights do not fit the record.
+    """
+    record = load_record(folder)
+    path = folder / WEIGHTS_FILE
+    tensors, state = load_tensors(path)
+    policy = DiffusionPolicy(record.policy, record.spec)
+    restore(policy, tensors, path)
+    policy.eval().requires_grad_(False)
+    return LoadedPolicy(
+        policy=policy.to(device),
+        record=record,
+        weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        updates=int(state["updates"]),
+    )
+
+
+def load_record(folder: Path) -> PolicyRecord:
+    """Read policy.yaml.
+
+    Raises:
+        InputError: if it is missing, malformed or of another format version.
+    """
+    path = folder / RECORD_FILE
+    if not path.is_file():
+        raise InputError(f"{folder}: holds no policy ({RECORD_FILE} is missing)")
+    try:
+        content = safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    # The format comes first: a file of another version would otherwise be blamed for its unknown keys.
+    version = content.get("format") if isinstance(content, dict) else None
+    if version != POLICY_FORMAT:
+        raise InputError(f"{path}: policy format {version}, this version reads format {POLICY_FORMAT}")
+    return load_config(PolicyRecord, path)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, int]) -> None:
+    """Write named tensors and small integers to a safetensors file, atomically; equal content gives equal bytes."""
+    # One metadata key: the order of several is not defined, and the bytes would differ from run to run.
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_file(path, save(contiguous, metadata={"state": json.dumps(dict(state), sort_keys=True)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        InputError: if the file is missing, truncated or not one of ours.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: is missing")
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 - not a mapping
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not a checkpoint of this project, or truncated: {error}") from error
+
+
+def restore(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Copy tensors into a module.
+
+    Raises:
+        InputError: names the first tensor that is missing, unknown or of another shape; `path` is where they came from.
+    """
+    expected = module.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors or name not in expected:
+            where = "is missing" if name not in tensors else "is not part of the policy"
+            raise InputError(f"{path}: does not fit {RECORD_FILE}: {name} {where}")
+        if tensors[name].shape != expected[name].shape:
+            raise InputError(
+                f"{path}: does not fit {RECORD_FILE}: {name} has shape {tuple(tensors[name].shape)}, "
+                f"expected {tuple(expected[name].shape)}"
+            )
+    module.load_state_dict(dict(tensors))

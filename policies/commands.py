@@ -1,0 +1,132 @@
+"""The command line of the policies: `train` and `benchmark`. The only module here that builds environments.
+
+What a command needs is imported when it runs: `cosmos-engine --help` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cosmos_engine.config import find_config, load_config
+
+if TYPE_CHECKING:
+    from cosmos_engine.sim.appearance import Appearance
+    from cosmos_engine.sim.environment import Environment
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `train` and `benchmark` to a command line."""
+    train = subparsers.add_parser("train", help="train a diffusion policy on a dataset (zarr)")
+    train.add_argument("dataset", type=Path, metavar="DATASET", help="a zarr written by `cosmos-engine augment`")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config, as in updates=2000")
+    train.add_argument("--out", type=Path, required=True, help="folder of the run; the same command resumes it")
+    train.add_argument("--config", default="default", help="a name in configs/train (default, demo) or a YAML file")
+    train.set_defaults(run=_train)
+
+    benchmark = subparsers.add_parser("benchmark", help="measure the success of policies under changed looks")
+    benchmark.add_argument(
+        "policies",
+        nargs="+",
+        metavar="RUN",
+        help="folders of `cosmos-engine train`; the table names a policy by its folder. key=value changes the config",
+    )
+    benchmark.add_argument("--task", required=True, help="task of the embedded table-top, such as lift")
+    benchmark.add_argument("--shifts", default="all", help="names separated by commas, or all (the default)")
+    benchmark.add_argument("--trials", type=int, help="trials per policy and shift; overrides the config")
+    benchmark.add_argument(
+        "--out", type=Path, required=True, help="folder of the results; the same command resumes them"
+    )
+    benchmark.add_argument("--config", default="default", help="a name in configs/benchmark or a YAML file")
+    benchmark.add_argument("--device", default="auto", help="auto, cpu or cuda[:n]")
+    benchmark.set_defaults(run=_benchmark, overrides=[])
+
+
+def _train(args: argparse.Namespace) -> int:
+    from policies.training import TrainConfig, train
+
+    config = load_config(TrainConfig, _config_file("train", args.config), args.overrides)
+    folder = train(args.dataset, args.out, config)
+    print(f"policy: {folder}")
+    return 0
+
+
+def _benchmark(args: argparse.Namespace) -> int:
+    from cosmos_engine.data.dataset import IMAGE_SUFFIX
+    from cosmos_engine.sim.shifts import SHIFTS
+    from policies.benchmark import (
+        RESULT_FILE,
+        BenchmarkConfig,
+        Contestant,
+        choose_shifts,
+        markdown_table,
+        run_benchmark,
+    )
+    from policies.checkpoint import load_policy
+    from policies.device import choose_device
+
+    folders = [text for text in args.policies if "=" not in text]
+    overrides = [text for text in args.policies if "=" in text] + args.overrides
+    trials = [] if args.trials is None else [f"trials={args.trials}"]
+    config = load_config(BenchmarkConfig, _config_file("benchmark", args.config), [*overrides, *trials])
+    shifts = choose_shifts(args.shifts, tuple(SHIFTS))
+    device = choose_device(args.device)
+    contestants = []
+    for folder in folders:
+        loaded = load_policy(Path(folder), device)
+        contestants.append(
+            Contestant(
+                name=Path(folder).resolve().name,
+                policy=loaded.policy,
+                checkpoint=folder,
+                weights_sha256=loaded.weights_sha256,
+                demo_seeds=frozenset(loaded.record.demo_seeds),
+            )
+        )
+    # Environments give what the policies saw; where these differ in size, `run_benchmark` names the one that differs.
+    seen = {name: shape for contestant in contestants for name, shape in contestant.policy.spec.images.items()}
+    if config.videos:
+        seen.setdefault(f"{config.camera}{IMAGE_SUFFIX}", next(iter(seen.values()), [128, 128, 3]))
+    cameras = tuple(name.removesuffix(IMAGE_SUFFIX) for name in seen)
+    image_size = next(iter(seen.values()), [128])[0]
+    arena = _TabletopArena(args.task, cameras, image_size)
+    result = run_benchmark(contestants, arena, shifts, config, args.out)
+    print(markdown_table(result))
+    print(f"\nresult: {args.out / RESULT_FILE}")
+    return 0
+
+
+class _TabletopArena:
+    """The embedded table-top as an `Arena`: every trial starts from the task's default look, then the shift."""
+
+    def __init__(self, task: str, cameras: tuple[str, ...], image_size: int) -> None:
+        from cosmos_engine.sim.shifts import SHIFTS
+
+        self.task = task
+        self.shifts = tuple(SHIFTS)
+        self._cameras = cameras
+        self._image_size = image_size
+        self._vanilla: Appearance | None = None
+
+    def make(self) -> Environment:
+        from cosmos_engine.sim.tabletop import TabletopEnvironment
+
+        environment = TabletopEnvironment(
+            self.task, cameras=self._cameras, image_size=self._image_size, render=bool(self._cameras)
+        )
+        self._vanilla = environment.appearance
+        return environment
+
+    def prepare(self, environment: Environment, shift: str, seed: int) -> None:
+        from cosmos_engine.sim.shifts import shifted
+        from cosmos_engine.sim.tabletop import TabletopEnvironment
+
+        assert isinstance(environment, TabletopEnvironment)
+        assert self._vanilla is not None
+        environment.appearance = shifted(shift, self._vanilla, seed=seed)
+
+
+def _config_file(group: str, name: str) -> Path:
+    path = Path(name)
+    return path if path.suffix in {".yaml", ".yml"} else find_config(f"{group}/{name}")

@@ -1,0 +1,89 @@
+"""The command line: what a user types, and one line for what a user mistypes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cosmos_engine.config import config_folder, load_config
+from cosmos_engine.errors import InputError
+from policies.benchmark import BenchmarkConfig
+from policies.commands import add_commands
+from policies.diffusion import check_policy_config
+from policies.training import TrainConfig
+
+TINY = [
+    "policy.image_size=16",
+    "policy.crop_size=14",
+    "policy.encoder.widths=[8,8]",
+    "policy.unet_widths=[8,16]",
+    "low_dim=[robot0_eef_pos]",
+    "updates=2",
+    "batch_size=4",
+    "log_every=2",
+    "save_every=2",
+    "device=cpu",
+]
+
+
+def _run(*words: str | Path) -> int:
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers())
+    args = parser.parse_args([str(word) for word in words])
+    return int(args.run(args))
+
+
+@pytest.fixture(scope="module")
+def run(dataset_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a policy trained by the command line."""
+    folder = tmp_path_factory.mktemp("commands")
+    dataset = dataset_of(folder / "d.zarr", demos=2)
+    assert _run("train", dataset, *TINY, "--out", folder / "runs" / "bc") == 0
+    return folder / "runs" / "bc"
+
+
+def test_train_says_where_the_policy_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("train", run.parent.parent / "d.zarr", *TINY, "--out", run) == 0
+    assert f"policy: {run}" in capsys.readouterr().out
+
+
+def test_benchmark_of_a_policy_for_another_robot_names_what_differs(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="policy bc: expects 'robot0_eef_pos' of shape"):
+        _run("benchmark", run, "--task", "lift", "--trials", "1", "--out", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "lif"], "task 'lif'"),
+        (["--task", "lift", "--shifts", "tabletexture"], "shift 'tabletexture': unknown; did you mean 'table_texture'"),
+        (["--task", "lift", "--config", "defalt"], "config 'benchmark/defalt'"),
+        (["--task", "lift", "--device", "tpu"], "device: expected auto, cpu or cuda"),
+    ],
+)
+def test_mistyped_benchmark_is_one_line(run: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        _run("benchmark", run, "--out", tmp_path, *arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_mistyped_training_key_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown key 'update'; did you mean 'updates'"):
+        _run("train", tmp_path, "update=3", "--out", tmp_path / "run")
+    with pytest.raises(InputError, match="updates: expected at least 1, got 0"):
+        _run("train", tmp_path, "updates=0", "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize("file", sorted(config_folder().glob("train/*.yaml")), ids=lambda file: file.stem)
+def test_shipped_training_configs_fit(file: Path) -> None:
+    config = load_config(TrainConfig, file)
+    check_policy_config(config.policy)
+    assert config.save_every % config.log_every == 0
+
+
+@pytest.mark.parametrize("file", sorted(config_folder().glob("benchmark/*.yaml")), ids=lambda file: file.stem)
+def test_shipped_benchmark_configs_fit(file: Path) -> None:
+    assert load_config(BenchmarkConfig, file).trials >= 1
