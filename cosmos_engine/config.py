@@ -108,8 +108,8 @@ def _merged(config: Any, layer: Mapping[str, Any], known: list[str], origin: str
     try:
         return OmegaConf.merge(config, layer)
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None)
-        raise InputError(f"{origin}: {f'key {key!r}: ' if key else ''}{_first_line(error)}") from error
+        at = getattr(error, "full_key", None)
+        raise InputError(f"{origin}: {f'key {at!r}: ' if at else ''}{_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -65,7 +65,11 @@ def recorded_demo(recording: Recording, demo: int) -> RecordedDemo:
     """Return a recorded episode with all four controls of every camera."""
     episode = recording.episode(demo)
     clips = {camera: control_clip(passes, ALL_CONTROLS, seed=0) for camera, passes in episode.cameras.items()}
-    return RecordedDemo(demo, episode, {camera: dict(clip.controls) for camera, clip in clips.items()})
+    return RecordedDemo(
+        demo,
+        episode,
+        {camera: {str(modality): video for modality, video in clip.controls.items()} for camera, clip in clips.items()},
+    )
 
 
 def variant_group(dataset: Dataset, demo: int) -> VariantGroup:

@@ -91,7 +91,7 @@ class Transfer25Tiny:
         self._sampling = sampling or SamplingConfig()
         self._device = torch.device(device)
         self._model: TinyModel = load_tiny(file).to(self._device)
-        self._model.codec.to(memory_format=torch.channels_last)
+        self._model.codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
         self._weights_sha256 = weights_sha256(file)
 
     @property
@@ -117,7 +117,7 @@ class Transfer25Tiny:
             clip.length, segment_frames=sampling.segment_frames, conditional_frames=sampling.conditional_frames
         )
         seeds_of_segments = np.array([segment_seeds(seed, len(segments)) for seed in seeds]).T
-        weights = resolve_weights(clip.weights, sampling.weight_policy)
+        weights = resolve_weights({m: weight for m, weight in clip.weights.items()}, sampling.weight_policy)  # noqa: C416
         _, height, width, _ = clip.rgb.shape
         videos: list[np.ndarray] = []
         with self._autocast():
@@ -138,7 +138,7 @@ class Transfer25Tiny:
         self,
         segment: Segment,
         controls: Mapping[Modality, Tensor],
-        weights: Mapping[Modality, ControlWeight],
+        weights: Mapping[str, ControlWeight],
         texts_NMC: tuple[Tensor, Tensor],
         seeds: Sequence[int],
         last_NCTHW: Tensor | None,

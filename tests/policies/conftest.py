@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from cosmos_engine.data.dataset_writer import DatasetWriter
 from cosmos_engine.data.episode import InstanceLabel
-from cosmos_engine.sim.environment import CameraFrame, Environment, Observation, StepResult
+from cosmos_engine.sim.environment import CameraFrame, Observation, StepResult
 
 # A busy machine is no failure: no test here is timed.
 settings.register_profile("untimed", deadline=None)

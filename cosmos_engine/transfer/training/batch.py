@@ -14,14 +14,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cosmos_engine.controls import MODALITIES, Modality, depth_control, edge_control, seg_control, vis_control
+from cosmos_engine.controls.edge import EdgePreset
+from cosmos_engine.controls.vis import VisPreset
 from cosmos_engine.transfer.prompt import scene_prompt
 from cosmos_engine.transfer.training.clips import ClipPool, TrainingClip
 
 # How often each control is present in a batch. Vis is rarer: it shows the source's colours, and the default recipe
 # leaves it out. An empty draw becomes seg + depth + edge.
 PRESENCE: dict[Modality, float] = {"edge": 0.8, "vis": 0.25, "depth": 0.8, "seg": 0.8}
-EDGE_PRESETS = ("low", "medium", "high")
-VIS_PRESETS = ("low", "medium", "very_high")
+EDGE_PRESETS: tuple[EdgePreset, ...] = ("low", "medium", "high")
+VIS_PRESETS: tuple[VisPreset, ...] = ("low", "medium", "very_high")
 TEXT_DROPOUT = 0.1
 
 
@@ -58,7 +60,7 @@ def draw_batch(pool: ClipPool, indices: range, size: int, frames: int, rng: np.r
         start = int(rng.integers(pool.config.frames - frames + 1))
         clips.append(pool.clip(int(rng.integers(indices.start, indices.stop)), start, frames))
     prompts = [scene_prompt(c.words, rng) if rng.random() >= TEXT_DROPOUT else "" for c in clips]
-    return make_batch(clips, present, prompts, rng)  # type: ignore[arg-type]
+    return make_batch(clips, present, prompts, rng)
 
 
 def make_batch(

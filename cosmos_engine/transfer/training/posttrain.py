@@ -76,7 +76,7 @@ def held_out_indices(pool: ClipPool) -> range:
 
 def train_codec(codec: GuidedCodec, pool: ClipPool, config: StageConfig, out: Path) -> None:
     """Train the codec to reconstruct clips from noisy latents and the controls."""
-    codec.to(memory_format=torch.channels_last)
+    codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
     stage = Stage("codec", codec, config, out)
 
     def loss(update: int) -> Tensor:

@@ -110,8 +110,8 @@ class Stage:
         decay = min(self.config.ema, (1 + update) / (10 + update))
         for average, value in zip(self.average.parameters(), self.module.parameters(), strict=True):
             average.lerp_(value, 1 - decay)
-        for average, value in zip(self.average.buffers(), self.module.buffers(), strict=True):
-            average.copy_(value)
+        for kept, latest in zip(self.average.buffers(), self.module.buffers(), strict=True):
+            kept.copy_(latest)
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"module.{key}": value for key, value in self.module.state_dict().items()}

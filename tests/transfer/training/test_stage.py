@@ -24,7 +24,7 @@ def loss_of(network: nn.Module):
 
 
 def test_training_lowers_the_loss_and_leaves_the_average(tmp_path):
-    network = module()
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
     stage = Stage("s", network, StageConfig(updates=150, warmup=2, rate=0.05, ema=0.9), tmp_path)
     stage.run(loss_of(network))
     losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
