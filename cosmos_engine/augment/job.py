@@ -26,12 +26,14 @@ class AugmentConfig:
 
     Attributes:
         variants: variants of each demo, beside the original.
-        seed: prompts, noise and seg colours follow from it, the demo's index and the variant's number.
+        seed: prompts and noise follow from it, the demo's index and the variant's number.
+        palette: seed of the seg control's instance colours; the tiny checkpoint knows palette 0 best.
         recipe: which controls condition the generator, and how strongly.
     """
 
     variants: int = 5
     seed: int = 0
+    palette: int = 0
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
@@ -90,11 +92,10 @@ def augment(
 
 @dataclass(frozen=True)
 class _Plan:
-    """Prompts and seeds of one demo's variants, and the seed of its seg colours."""
+    """Prompts and seeds of one demo's variants."""
 
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
-    seg_seed: int
 
     def info(self, episode: Episode, variant: int, generator: Generator) -> dict[str, Any]:
         """Return what provenance keeps of one written episode; variant 0 is the original."""
@@ -107,7 +108,7 @@ class _Plan:
         if variant == 0:
             return source
         made = {"generator": generator.name, "prompt": self.prompts[variant - 1], "seed": self.seeds[variant - 1]}
-        return source | made | {"seg_seed": self.seg_seed}
+        return source | made
 
 
 def _plan(recording: Recording, index: int, config: AugmentConfig, prompts: Sequence[str]) -> _Plan:
@@ -118,7 +119,7 @@ def _plan(recording: Recording, index: int, config: AugmentConfig, prompts: Sequ
         seeds.append(int(rng.integers(2**31)))
         drawn = variant_prompt(labels, rng)
         chosen.append(prompts[(index * config.variants + variant - 1) % len(prompts)] if prompts else drawn)
-    return _Plan(tuple(chosen), tuple(seeds), int(np.random.default_rng((config.seed, index)).integers(2**31)))
+    return _Plan(tuple(chosen), tuple(seeds))
 
 
 def _variants(
@@ -129,7 +130,7 @@ def _variants(
     if not plan.prompts:
         return
     made = {
-        camera: generator.generate(control_clip(passes, config.recipe, plan.seg_seed), plan.prompts, plan.seeds)
+        camera: generator.generate(control_clip(passes, config.recipe, config.palette), plan.prompts, plan.seeds)
         for camera, passes in episode.cameras.items()
     }
     for number in range(len(plan.prompts)):

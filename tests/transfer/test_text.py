@@ -8,7 +8,7 @@ from cosmos_engine.transfer.text import HashedTextEncoder, ngrams
 @pytest.fixture(scope="module")
 def encoder() -> HashedTextEncoder:
     torch.manual_seed(0)
-    return HashedTextEncoder(width=16, length=12, buckets=128).eval()
+    return HashedTextEncoder(width=16, tokens=5, words=12, buckets=128).eval()
 
 
 def test_ngrams_of_a_short_word_are_the_word_and_its_pieces():
@@ -30,7 +30,7 @@ def test_case_and_spacing_do_not_matter_but_order_does(encoder):
 
 
 def test_the_longest_prompt_fits_and_one_word_more_is_refused(encoder):
-    assert encoder.encode(["a " * 12]).shape == (1, 12, 16)
+    assert encoder.encode(["a " * 12]).shape == (1, 5, 16)
     with pytest.raises(InputError, match="at most 12 words, got 13"):
         encoder.encode(["a " * 13])
 

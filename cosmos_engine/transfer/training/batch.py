@@ -25,6 +25,7 @@ PRESENCE: dict[Modality, float] = {"edge": 0.8, "vis": 0.25, "depth": 0.8, "seg"
 EDGE_PRESETS: tuple[EdgePreset, ...] = ("low", "medium", "high")
 VIS_PRESETS: tuple[VisPreset, ...] = ("low", "medium", "very_high")
 TEXT_DROPOUT = 0.1
+DEFAULT_PALETTE_SHARE = 0.8  # clips whose seg control has the colours of seed 0, which jobs use unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _control(clip: TrainingClip, modality: Modality, rng: np.random.Generator) -
         return vis_control(clip.rgb, VIS_PRESETS[rng.integers(len(VIS_PRESETS))])
     if modality == "depth":
         return depth_control(clip.depth_m)
-    return seg_control(clip.instance, int(rng.integers(2**31)))
+    return seg_control(clip.instance, 0 if rng.random() < DEFAULT_PALETTE_SHARE else int(rng.integers(2**31)))
 
 
 def latent_foreground(foreground_BTHW: Tensor) -> Tensor:

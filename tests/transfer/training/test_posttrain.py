@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.textures import HELD_OUT_FAMILIES
+from cosmos_engine.transfer.text import HashedTextEncoder
 from cosmos_engine.transfer.training.batch import PRESENCE, draw_batch, latent_foreground, make_batch
 from cosmos_engine.transfer.training.clips import ClipPool, ClipPoolConfig, render_clips
 from cosmos_engine.transfer.training.posttrain import (
@@ -15,6 +17,14 @@ from cosmos_engine.transfer.training.posttrain import (
     training_indices,
 )
 from cosmos_engine.transfer.training.stage import StageConfig
+from cosmos_engine.transfer.training.text_stage import (
+    FAMILIES,
+    LIGHT_WORDS,
+    PART_NUMBERS,
+    PARTS,
+    draw_prompts,
+    train_text,
+)
 from cosmos_engine.transfer.transfer25 import Transfer25Tiny
 
 CLIPS = ClipPoolConfig(clips=8, frames=5, image_size=32, workers=1)
@@ -70,11 +80,30 @@ def test_foreground_weight_covers_robot_and_objects(pool):
 
 def test_posttraining_ends_in_a_checkpoint_that_generates(tmp_path, pool):
     stage = StageConfig(updates=2, batch=2, frames=5, warmup=1)
-    file = posttrain(tmp_path, PosttrainConfig(clips=CLIPS, codec=stage, network=stage))
+    file = posttrain(tmp_path, PosttrainConfig(clips=CLIPS, codec=stage, text=stage, network=stage))
     from tests.transfer.test_transfer25 import clip
 
     assert Transfer25Tiny(file).generate(clip(), ["brown wood table"], [0]).shape == (1, 5, 32, 32, 3)
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
-    assert len(lines) == 4
-    posttrain(tmp_path, PosttrainConfig(clips=CLIPS, codec=stage, network=stage))
+    assert len(lines) == 6
+    posttrain(tmp_path, PosttrainConfig(clips=CLIPS, codec=stage, text=stage, network=stage))
     assert (tmp_path / "log.jsonl").read_text().splitlines() == lines
+
+
+def test_part_numbers_say_the_colours_and_families_of_a_look():
+    rng = np.random.default_rng(0)
+    prompts, parts, lights = draw_prompts(20, rng)
+    assert parts.shape == (20, len(PARTS), PART_NUMBERS)
+    families = parts[:, :4, 6 : 6 + len(FAMILIES)]
+    assert (families.sum(-1) == 1).all()
+    for prompt, light in zip(prompts, lights, strict=True):
+        for word, said in zip(LIGHT_WORDS, light, strict=True):
+            assert not said or word in prompt
+
+
+def test_the_text_stage_teaches_what_a_prompt_says(tmp_path):
+    torch.manual_seed(0)
+    text = HashedTextEncoder(width=32, tokens=8, buckets=256)
+    train_text(text, StageConfig(updates=60, batch=32, rate=5e-3, ema=0.5, warmup=5), tmp_path)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
