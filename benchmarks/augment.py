@@ -24,7 +24,7 @@ from cosmos_engine.sim.recorder import RecordConfig, record_demos
 from cosmos_engine.transfer.transfer25 import SamplingConfig, Transfer25Tiny
 
 FRAMES = 64
-PROMPT = "table: dark brown wood. wall: plain light grey. floor: grey tiles. robot: brushed grey metal. objects: red cube."
+PROMPT = "table: dark brown wood. wall: plain light grey. floor: grey tiles. robot: brushed grey metal. light: above."
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     cameras = [long_passes(passes) for passes in recorded_episode().cameras.values()]
     results = {"controls": median_s(lambda: [control_clip(passes, Recipe(), 0) for passes in cameras], args.repeats)}
     for steps in (1, 2, 4):
-        generator = Transfer25Tiny(sampling=SamplingConfig(steps=steps))
+        generator = Transfer25Tiny.from_checkpoint(sampling=SamplingConfig(steps=steps))
         results[f"variant, {steps} denoise steps"] = median_s(
             lambda made=generator: [made.generate(control_clip(p, Recipe(), 0), [PROMPT], [1]) for p in cameras],
             args.repeats,

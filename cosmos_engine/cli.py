@@ -151,7 +151,7 @@ def _generator(name: str, checkpoint: Path | None, device: str) -> Generator:
         raise InputError(f"--generator {name!r}: no such generator{nearest(name, GENERATORS)}")
     from cosmos_engine.transfer.transfer25 import Transfer25Tiny
 
-    return Transfer25Tiny(checkpoint, device=device)
+    return Transfer25Tiny.from_checkpoint(checkpoint, device=device)
 
 
 def _view(args: argparse.Namespace) -> int:

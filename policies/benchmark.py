@@ -20,11 +20,11 @@ from cosmos_engine.config import nearest
 from cosmos_engine.data.atomic import write_file
 from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.errors import InputError
+from cosmos_engine.report.video import encode_mp4
 from cosmos_engine.sim.environment import Environment
 from policies.intervals import wilson_95
 from policies.policy import Policy, check_environment
 from policies.rollout import EnvironmentPool, Trial, run_trials
-from policies.video import write_video
 
 BENCHMARK_SCHEMA = 1
 RESULT_FILE = "result.json"
@@ -227,7 +227,8 @@ def _run_cells(
                     progress.set_postfix(successes=sum(trial.outcome == "success" for trial in trials))
                     if trial.frames:
                         videos.append(f"videos/{contestant.name}_{shift}_{trial.seed}.mp4")
-                        write_video(out / videos[-1], trial.frames, contestant.policy.spec.step_hz)
+                        video = encode_mp4(np.stack(trial.frames), contestant.policy.spec.step_hz)
+                        write_file(out / videos[-1], video)
             content = {
                 "identity": _identity(contestant, arena, shift, config),
                 "cell": summarize(contestant, shift, trials, sorted(videos)),

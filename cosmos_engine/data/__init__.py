@@ -1,6 +1,6 @@
 """Episodes, recordings (HDF5), datasets (zarr) and the certificate that ties one to the other."""
 
-from cosmos_engine.data.atomic import atomic_file, atomic_folder, make_folder, write_file
+from cosmos_engine.data.atomic import atomic_file, make_folder, write_file
 from cosmos_engine.data.certificate import VerificationReport, build_certificate, verify_dataset
 from cosmos_engine.data.dataset import Dataset, DatasetEpisode
 from cosmos_engine.data.dataset_writer import DatasetWriter
@@ -23,7 +23,6 @@ __all__ = [
     "Role",
     "VerificationReport",
     "atomic_file",
-    "atomic_folder",
     "build_certificate",
     "make_folder",
     "verify_dataset",

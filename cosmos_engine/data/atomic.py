@@ -1,4 +1,4 @@
-"""Atomic writes: a file or a folder appears whole or not at all.
+"""Atomic writes: a file appears whole or not at all.
 
 What is written goes to a temporary sibling, is synced and then renamed. A process killed at any moment leaves at most
 a temporary sibling behind, which `remove_temporaries` clears and every reader ignores.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,31 +63,6 @@ def write_file(path: Path, content: bytes, *, sync_folder: bool = True) -> None:
         file.write(content)
 
 
-@contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new temporary folder; when the body ends without an error it is synced and takes the name `path`.
-
-    Parents of `path` are made. After an error the temporary is removed.
-
-    Raises:
-        InputError: if `path` exists and is not an empty folder, or if the file system refuses; names `path`.
-    """
-    temporary = _temporary_sibling(path)
-    make_folder(path.parent)
-    with storage_errors(path):
-        try:
-            temporary.mkdir()
-            yield temporary
-            for folder, _, files in os.walk(temporary):
-                for name in files:
-                    _sync(Path(folder, name))
-                _sync(Path(folder))
-            os.rename(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        _sync(path.parent)
-
-
 def make_folder(path: Path) -> None:
     """Make a folder and its parents where they are missing, to stay.
 
@@ -108,14 +82,11 @@ def remove_temporaries(folder: Path) -> None:
     Call it only while holding the folder's writer lock: a living writer's temporaries look the same.
     """
     for leftover in temporaries(folder):
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink(missing_ok=True)
+        leftover.unlink(missing_ok=True)
 
 
 def temporaries(folder: Path) -> list[Path]:
-    """Return the temporary files and folders at any depth under `folder`, sorted."""
+    """Return the temporary files at any depth under `folder`, sorted."""
     return sorted(folder.rglob(f".*{_MARK}*"))
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cosmos_engine.config import nearest
+from cosmos_engine.controls import MODALITIES
 from cosmos_engine.errors import InputError
 
 Prediction = Literal["velocity", "x0"]
-MODALITIES = ("edge", "vis", "depth", "seg")
 
 
 @dataclass(frozen=True)

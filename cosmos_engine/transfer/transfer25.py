@@ -73,26 +73,39 @@ class Transfer25Tiny:
     off again, so a pixel of a variant is the pixel of its source.
 
     Args:
-        checkpoint: a file of `tiny.save_tiny`; None means the one that comes with the package.
+        model: network, codec and text encoder.
         sampling: how to sample.
         device: where to compute.
-
-    Raises:
-        InputError: a checkpoint that is missing, truncated or of another kind.
+        weights_sha256: of the model's file, for provenance; empty for a model that is still being trained.
     """
 
     name = "transfer25-tiny"
     default_recipe = Recipe()
 
     def __init__(
-        self, checkpoint: Path | None = None, sampling: SamplingConfig | None = None, device: str = "cpu"
+        self,
+        model: TinyModel,
+        sampling: SamplingConfig | None = None,
+        device: str | torch.device = "cpu",
+        weights_sha256: str = "",
     ) -> None:
-        file = checkpoint or shipped_checkpoint()
+        self._model = model.to(device)
+        self._model.codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
         self._sampling = sampling or SamplingConfig()
         self._device = torch.device(device)
-        self._model: TinyModel = load_tiny(file).to(self._device)
-        self._model.codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
-        self._weights_sha256 = weights_sha256(file)
+        self._weights_sha256 = weights_sha256
+
+    @classmethod
+    def from_checkpoint(
+        cls, file: Path | None = None, sampling: SamplingConfig | None = None, device: str | torch.device = "cpu"
+    ) -> Transfer25Tiny:
+        """Load a file of `tiny.save_tiny`; None means the one that comes with the package.
+
+        Raises:
+            InputError: a checkpoint that is missing, truncated or of another kind.
+        """
+        file = file or shipped_checkpoint()
+        return cls(load_tiny(file), sampling, device, weights_sha256(file))
 
     @property
     def provenance(self) -> dict[str, Any]:

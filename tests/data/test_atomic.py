@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cosmos_engine.data.atomic import atomic_file, atomic_folder, remove_temporaries, temporaries, write_file
+from cosmos_engine.data.atomic import atomic_file, remove_temporaries, temporaries, write_file
 from cosmos_engine.errors import InputError
 
 
@@ -42,32 +42,13 @@ def test_missing_folder_is_one_line(tmp_path: Path) -> None:
         write_file(tmp_path / "absent" / "file", b"")
 
 
-def test_folder_appears_only_when_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "run"
-    with atomic_folder(path) as temporary:
-        (temporary / "a").write_text("a")
-        assert not path.exists()
-    assert (path / "a").read_text() == "a"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_folder_that_exists_is_not_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    path.mkdir()
-    (path / "mine").write_text("mine")
-    with pytest.raises(InputError, match="run: cannot be written"), atomic_folder(path) as temporary:
-        (temporary / "a").write_text("a")
-    assert [file.name for file in path.iterdir()] == ["mine"]
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_what_a_killed_writer_left_is_cleared(tmp_path: Path, kill_after) -> None:
     def write_and_die() -> None:
-        with atomic_folder(tmp_path / "run") as folder, atomic_file(folder / "part") as part:
+        with atomic_file(tmp_path / "part") as part:
             part.write_bytes(b"half")
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert kill_after(60, write_and_die)
-    assert len(temporaries(tmp_path)) == 2
+    assert len(temporaries(tmp_path)) == 1
     remove_temporaries(tmp_path)
     assert list(tmp_path.iterdir()) == []

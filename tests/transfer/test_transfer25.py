@@ -25,7 +25,9 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 def generator(checkpoint: Path, **sampling) -> Transfer25Tiny:
-    return Transfer25Tiny(checkpoint, SamplingConfig(**{"steps": 1, "segment_frames": 5, "bfloat16": False} | sampling))
+    return Transfer25Tiny.from_checkpoint(
+        checkpoint, SamplingConfig(**{"steps": 1, "segment_frames": 5, "bfloat16": False} | sampling)
+    )
 
 
 def clip(t: int = 5, h: int = 32, w: int = 32, weights: dict[str, float] | None = None) -> ControlClip:
@@ -98,4 +100,4 @@ def test_a_truncated_checkpoint_is_one_line(checkpoint, tmp_path):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"broken\.safetensors"):
-        Transfer25Tiny(broken)
+        Transfer25Tiny.from_checkpoint(broken)

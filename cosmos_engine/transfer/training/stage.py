@@ -67,8 +67,7 @@ class Stage:
 
         Args:
             loss: update number -> scalar loss with its graph.
-            after_save: called with the number of updates done after each checkpoint, with the EMA in `module`'s place
-                available as `self.average`.
+            after_save: called after each checkpoint with the number of updates done; the EMA is `self.average`.
 
         Raises:
             InputError: the loss is not finite; the last checkpoint is kept.
