@@ -13,7 +13,15 @@ from cosmos_engine import __version__
 from cosmos_engine.controls import Recipe, control_clip
 from cosmos_engine.data import Dataset, Recording, verify_dataset
 from cosmos_engine.report.benchmark import read_benchmark
-from cosmos_engine.report.content import Figure, Provenance, RecordedDemo, ReportInput, Variant, VariantGroup
+from cosmos_engine.report.content import (
+    CertificateVerdict,
+    Figure,
+    Provenance,
+    RecordedDemo,
+    ReportInput,
+    Variant,
+    VariantGroup,
+)
 
 ALL_CONTROLS = Recipe(edge=1.0, vis=1.0, depth=1.0, seg=1.0)
 
@@ -30,6 +38,8 @@ def collect_report(
     recording = Recording(recording_path) if recording_path else None
     benchmarks = tuple(read_benchmark(path) for path in benchmark_paths)
     verdict = verify_dataset(dataset_path, recording_path)
+    compared = "compared with the recording" if verdict.against_recording else "compared with itself"
+    state: CertificateVerdict = "intact" if verdict.intact else "broken"
     shown = sorted(set(dataset.source_demo.tolist()))[:demos]
     variants = int((dataset.variant > 0).sum())
     figures = [
@@ -37,14 +47,10 @@ def collect_report(
         Figure(
             str(variants), "variants", f"{int(dataset.accepted.sum())} of {dataset.episode_count} episodes accepted"
         ),
-        Figure(
-            "intact" if verdict.intact else "broken",
-            "certificate",
-            verdict.first_difference or "every array as recorded",
-        ),
+        Figure(state, "certificate", verdict.first_difference or compared),
     ]
     return ReportInput(
-        title=f"Cosmos Engine: {dataset_path.name}",
+        title=dataset_path.name,
         subtitle="Recorded demos, their controls, the variants made from them, and what policies trained on them do.",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         figures=tuple(figures),
@@ -54,9 +60,8 @@ def collect_report(
         provenance=Provenance(
             versions={"cosmos-engine": __version__, **{name: version(name) for name in ("torch", "numpy", "zarr")}},
             config=_job_yaml(dataset),
-            certificate="intact" if verdict.intact else "broken",
-            certificate_note=verdict.first_difference
-            or ("compared with the recording" if verdict.against_recording else "compared with itself"),
+            certificate=state,
+            certificate_note=verdict.first_difference or compared,
         ),
     )
 

@@ -36,7 +36,7 @@ class SamplingConfig:
     """How a clip is sampled.
 
     Attributes:
-        steps: denoise steps of a segment.
+        steps: denoise steps of a segment; the shipped checkpoint was trained for one.
         shift: of the flow times towards noise.
         solver: see `sampler.sample`.
         guidance: g in v_cond + g (v_cond - v_uncond); 0 evaluates the network once a step.
@@ -49,7 +49,7 @@ class SamplingConfig:
         InputError: a number out of range.
     """
 
-    steps: int = 4
+    steps: int = 1
     shift: float = 3.0
     solver: Solver = "euler"
     guidance: float = 0.0
