@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,11 +83,14 @@ def remove_temporaries(folder: Path) -> None:
     Call it only while holding the folder's writer lock: a living writer's temporaries look the same.
     """
     for leftover in temporaries(folder):
-        leftover.unlink(missing_ok=True)
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def temporaries(folder: Path) -> list[Path]:
-    """Return the temporary files at any depth under `folder`, sorted."""
+    """Return the temporary files and folders at any depth under `folder`, sorted."""
     return sorted(folder.rglob(f".*{_MARK}*"))
 
 
