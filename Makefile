@@ -24,8 +24,9 @@ gl:
 demo: $(VENV)/.ready gl
 	OUT=$(or $(OUT),demo) BIN=$(BIN) sh demo.sh
 
+# One thread a process: two processes with two threads each on two cores wait for each other most of the time.
 test: $(VENV)/.ready gl
-	$(BIN)/pytest -m "not slow and not gpu and not isaac"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile -m "not slow and not gpu and not isaac"
 
 slow: $(VENV)/.ready gl
 	$(BIN)/pytest -m slow
