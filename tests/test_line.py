@@ -46,11 +46,22 @@ def test_the_dataset_verifies_against_its_recording_and_not_against_another(fold
 
 def test_a_policy_is_trained_measured_and_shown(folder, capsys):
     assert (
-        main(["train", f"{folder}/lift.zarr", "--out", f"{folder}/bc", "updates=2", "batch_size=4", "save_every=2"])
+        main(
+            [
+                "train",
+                f"{folder}/lift.zarr",
+                "--out",
+                f"{folder}/bc",
+                "updates=2",
+                "batch_size=4",
+                "save_every=2",
+                "log_every=1",
+            ]
+        )
         == 0
     )
     bench = ["benchmark", f"{folder}/bc", "--task", "lift", "--shifts", "vanilla,table_texture", "--trials", "1"]
-    assert main([*bench, "--out", f"{folder}/bench", "--set", "videos=1"]) == 0
+    assert main([*bench, "--out", f"{folder}/bench", "videos=1"]) == 0
     result = json.loads((folder / "bench" / "result.json").read_text())
     assert [(cell["shift"], cell["trials"], cell["crashes"]) for cell in result["cells"]] == [
         ("vanilla", 1, 0),

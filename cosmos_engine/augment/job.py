@@ -68,24 +68,23 @@ def augment(
         for prompt in plan.prompts:
             generator.check_prompt(prompt)
     with DatasetWriter(out, attrs={"job": job}) as writer:
-        bar = tqdm(total=total, initial=writer.episodes_written, desc="augment", unit="episode")
-        for index, plan in enumerate(plans):
-            first = index * (1 + config.variants)
-            if writer.episodes_written >= first + 1 + config.variants:
-                continue
-            episode = recording.episode(index)
-            for variant, images in enumerate(_variants(episode, plan, generator, config)):
-                if writer.episodes_written > first + variant:
-                    continue  # written before the job was stopped; made again so that its siblings get the same bytes
-                writer.append(
-                    rows(episode, images),
-                    source_demo=index,
-                    variant=variant,
-                    accepted=True,
-                    info=plan.info(episode, variant, generator),
-                )
-                bar.update()
-        bar.close()
+        with tqdm(total=total, initial=writer.episodes_written, desc="augment", unit="episode") as bar:
+            for index, plan in enumerate(plans):
+                first = index * (1 + config.variants)
+                if writer.episodes_written >= first + 1 + config.variants:
+                    continue
+                episode = recording.episode(index)
+                for variant, images in enumerate(_variants(episode, plan, generator, config)):
+                    if writer.episodes_written > first + variant:
+                        continue  # written before a stop; made again so that its siblings get the same bytes
+                    writer.append(
+                        rows(episode, images),
+                        source_demo=index,
+                        variant=variant,
+                        accepted=True,
+                        info=plan.info(episode, variant, generator),
+                    )
+                    bar.update()
         weights = generator.provenance["weights_sha256"]
         writer.finish(build_certificate(recording, writer, config=job, weights_sha256=weights))
 

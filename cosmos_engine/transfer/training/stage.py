@@ -74,8 +74,11 @@ class Stage:
         """
         config = self.config
         self.module.train()
-        bar = tqdm(range(self.done, config.updates), self.name, config.updates, initial=self.done, unit="update")
-        with (self.folder / "log.jsonl").open("a") as log:
+        updates = range(self.done, config.updates)
+        with (
+            (self.folder / "log.jsonl").open("a") as log,
+            tqdm(updates, self.name, config.updates, initial=self.done, unit="update") as bar,
+        ):
             for update in bar:
                 started = time.perf_counter()
                 for group in self.optimizer.param_groups:
