@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cosmos_engine.controls import Recipe, control_clip
+from cosmos_engine.controls import ControlClip, Recipe, control_clip
 from cosmos_engine.data import CameraPasses, Episode, Recording
 from cosmos_engine.sim.recorder import RecordConfig, record_demos
-from cosmos_engine.transfer.transfer25 import SamplingConfig, Transfer25Tiny
+from cosmos_engine.transfer.sampling import SamplingConfig
+from cosmos_engine.transfer.transfer25 import Transfer25
 
 FRAMES = 64
 PROMPT = "table: dark brown wood. wall: plain light grey. floor: grey tiles. robot: brushed grey metal. light: above."
@@ -35,13 +36,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    cameras = [long_passes(passes) for passes in recorded_episode().cameras.values()]
-    results = {"controls": median_s(lambda: [control_clip(passes, Recipe(), 0) for passes in cameras], args.repeats)}
+    episode = recorded_episode()
+    cameras = [long_passes(passes) for passes in episode.cameras.values()]
+
+    def clips() -> list[ControlClip]:
+        return [control_clip(passes, episode.labels, Recipe(), 0) for passes in cameras]
+
+    results = {"controls": median_s(clips, args.repeats)}
     for steps in (1, 2, 4):
-        generator = Transfer25Tiny.from_checkpoint(sampling=SamplingConfig(steps=steps))
+        generator = Transfer25.tiny(sampling=SamplingConfig(steps=steps))
         results[f"variant, {steps} denoise steps"] = median_s(
-            lambda made=generator: [made.generate(control_clip(p, Recipe(), 0), [PROMPT], [1]) for p in cameras],
-            args.repeats,
+            lambda made=generator: made.generate(clips(), [PROMPT], [1]), args.repeats
         )
     for name, seconds in results.items():
         print(f"{name:28} {seconds:7.2f} s")

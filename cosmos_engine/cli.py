@@ -13,18 +13,16 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cosmos_engine import __version__
-from cosmos_engine.config import load_config, nearest
+from cosmos_engine.cli_generator import DEFAULT_RECIPES, TINY, add_generator_arguments, open_generator, sampling_config
+from cosmos_engine.cli_transfer import add_transfer_command
+from cosmos_engine.cli_weights import add_weights_command
+from cosmos_engine.config import load_config
 from cosmos_engine.errors import InputError
-
-if TYPE_CHECKING:
-    from cosmos_engine.transfer.generator import Generator
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-GENERATORS = ("transfer25-tiny",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,14 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     augment = commands.add_parser("augment", help="make variants of a recording and write a dataset (zarr)")
     augment.add_argument("recording", type=Path, metavar="RECORDING")
     augment.add_argument("--out", type=Path, required=True, help="the zarr; the same command resumes it")
-    augment.add_argument("--generator", default="transfer25-tiny", help=f"one of: {', '.join(GENERATORS)}")
     augment.add_argument("--variants", type=int, help="variants of each demo, beside the original (default 5)")
     augment.add_argument(
         "--recipe", help="a name in configs/recipe or a YAML file: weights and presets of the controls"
     )
     augment.add_argument("--prompts", type=Path, help="a text file of prompts, one a line, used in turn")
-    augment.add_argument("--checkpoint", type=Path, help="weights of the generator (default: those of the package)")
-    augment.add_argument("--device", default="cpu", help="cpu or cuda[:n]")
+    add_generator_arguments(augment, default=TINY)
     _add_overrides(augment)
     augment.set_defaults(run=_augment)
 
@@ -100,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser("inspect", help="say what a recording or a dataset holds")
     inspect.add_argument("path", type=Path, metavar="RECORDING|DATASET")
     inspect.set_defaults(run=_inspect)
+
+    add_transfer_command(commands)
+    add_weights_command(commands)
 
     posttrain = commands.add_parser("posttrain", help="train a tiny checkpoint on pairs rendered on the table-top")
     posttrain.add_argument("--out", type=Path, required=True, help="folder of the run; the same command resumes it")
@@ -135,23 +134,16 @@ def _augment(args: argparse.Namespace) -> int:
 
     recording = Recording(args.recording)
     prompts = read_prompts(args.prompts) if args.prompts else ()
-    if args.recipe is not None:
-        recipe = load_config(Recipe, _shipped("recipe", args.recipe))
-        args.overrides = [f"recipe.{key}={value}" for key, value in vars(recipe).items()] + args.overrides
+    of_sampling = [word.removeprefix("sampling.") for word in args.overrides if word.startswith("sampling.")]
+    of_job = [word for word in args.overrides if not word.startswith("sampling.")]
+    sampling = sampling_config(args.generator, of_sampling)
+    recipe = load_config(Recipe, _shipped("recipe", args.recipe or DEFAULT_RECIPES[args.generator]))
     variants = [] if args.variants is None else [f"variants={args.variants}"]
-    config = load_config(AugmentConfig, None, [*variants, *args.overrides])
-    generator = _generator(args.generator, args.checkpoint, args.device)
+    config = load_config(AugmentConfig, None, [*variants, *of_job], AugmentConfig(recipe=recipe))
+    generator = open_generator(args, list(config.recipe.weights), sampling)
     augment(recording, args.out, generator, config, prompts)
     print(f"dataset: {args.out}")
     return 0
-
-
-def _generator(name: str, checkpoint: Path | None, device: str) -> Generator:
-    if name not in GENERATORS:
-        raise InputError(f"--generator {name!r}: no such generator{nearest(name, GENERATORS)}")
-    from cosmos_engine.transfer.transfer25 import Transfer25Tiny
-
-    return Transfer25Tiny.from_checkpoint(checkpoint, device=device)
 
 
 def _view(args: argparse.Namespace) -> int:

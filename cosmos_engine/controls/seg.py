@@ -23,5 +23,9 @@ def instance_colors(ids: np.ndarray, seed: int) -> UInt8[np.ndarray, "n 3"]:
 
 def seg_control(instance: UInt16[np.ndarray, "t h w"], seed: int) -> UInt8[np.ndarray, "t h w 3"]:
     """Return the instance ids as colours, pixel-exact; background is black."""
-    ids, inverse = np.unique(instance, return_inverse=True)
-    return instance_colors(ids, seed)[inverse.reshape(instance.shape)]
+    present = np.zeros(1 << 16, bool)
+    present[instance] = True
+    ids = np.flatnonzero(present)
+    colors = np.zeros((1 << 16, 3), np.uint8)
+    colors[ids] = instance_colors(ids, seed)
+    return colors[instance]

@@ -45,6 +45,7 @@ class CrossAttention(SelfAttention):
 
     def __init__(self, config: TransferConfig) -> None:
         super().__init__(config, config.text_width)
+        self.image_value: Tensor | None = None  # of `fold_image`
         if config.image_width is not None:
             self.q_img = nn.Linear(config.width, config.width, bias=False)
             self.k_img = nn.Linear(config.width, config.width, bias=False)
@@ -62,9 +63,17 @@ class CrossAttention(SelfAttention):
         k_BHME = self.k_norm(self.split_heads(self.k_proj(text_BMC)))
         v_BHME = self.split_heads(self.v_proj(text_BMC))
         out_BLD = join_heads(F.scaled_dot_product_attention(q_BHLE, k_BHME, v_BHME))
-        if image_BND is not None:
+        if self.image_value is not None:
+            out_BLD = out_BLD + self.image_value
+        elif image_BND is not None:
             out_BLD = out_BLD + self._attend_to_image(x_BLD, image_BND)
         return self.output_proj(out_BLD)
+
+    def fold_image(self, image_1ND: Float[Tensor, "1 1 d"] | None) -> None:
+        """Keep what a constant image context of one token adds, None for nothing, and give up the projections."""
+        value = None if image_1ND is None else self.v_img(image_1ND)
+        del self.image_value, self.q_img, self.k_img, self.v_img, self.q_img_norm, self.k_img_norm
+        self.register_buffer("image_value", value, persistent=False)
 
     def _attend_to_image(
         self, x_BLD: Float[Tensor, "b l d"], image_BND: Float[Tensor, "#b n d"]

@@ -6,7 +6,7 @@ Attribute names are NVIDIA's checkpoint keys.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import torch.nn.functional as F
@@ -56,16 +56,14 @@ class ControlBranch(nn.Module):
 
     def forward(
         self, latent_BLD: Float[Tensor, "b l d"], control_BLD: Float[Tensor, "b l d"], context: BlockContext
-    ) -> list[Float[Tensor, "b l d"]]:
-        """Return one residual per injection point, not yet weighted.
+    ) -> Iterator[Float[Tensor, "b l d"]]:
+        """Yield one residual per injection point, not yet weighted; each is computed when it is asked for.
 
         Args:
             latent_BLD: the embedded noisy latent, as the base's first block sees it.
             control_BLD: from `embed_control`.
         """
-        residuals = []
         x_BLD = control_BLD + latent_BLD
         for block in cast(Iterable[ControlBlock], self.control_blocks):
             x_BLD = block(x_BLD, context)
-            residuals.append(block.after_proj(x_BLD))
-        return residuals
+            yield block.after_proj(x_BLD)

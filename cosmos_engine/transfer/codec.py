@@ -37,6 +37,10 @@ class Codec(Protocol):
 
     def encode(self, video_BCTHW: Tensor) -> Tensor: ...
 
+    def encode_control(self, video_BCTHW: Tensor) -> Tensor:
+        """Return what the network's control branches see of a control video; a Wan codec encodes it like any video."""
+        ...
+
     def decode(self, latent_BCTHW: Tensor, controls: Mapping[Modality, Tensor]) -> Tensor: ...
 
 
@@ -148,6 +152,10 @@ class GuidedCodec(nn.Module):
         coarse = control_latent(video_BCTHW).transpose(1, 2).flatten(0, 1)
         latent = self.normalise((self.group(grouped.flatten(0, 1)) + self.group_coarse(coarse)).float())
         return latent.reshape(B, L, *latent.shape[1:]).transpose(1, 2)
+
+    def encode_control(self, video_BCTHW: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 48 l hh ww"]:
+        """Return `control_latent`: pooled frames, of which no detail depends on what was learnt."""
+        return control_latent(video_BCTHW)
 
     def decode(
         self, latent_BCTHW: Float[Tensor, "b c l hh ww"], controls: Mapping[Modality, Tensor]

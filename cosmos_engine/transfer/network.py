@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cosmos_engine.transfer.attention import CrossAttention
 from cosmos_engine.transfer.block import Block, BlockContext, modulated
 from cosmos_engine.transfer.branch import MASK_CHANNELS, ControlBranch
 from cosmos_engine.transfer.config import TransferConfig
@@ -63,7 +64,7 @@ class VideoTransformer(nn.Module):
 
     def embed_image(self, image_BNI: Float[Tensor, "b n i"] | None) -> Float[Tensor, "_ n d"] | None:
         """Project an image context; None stands for NVIDIA's zeros, which fold into a single token."""
-        if self.config.image_width is None:
+        if not hasattr(self, "img_context_proj"):
             if image_BNI is not None:
                 raise ValueError("image context given to a network without an image path")
             return None
@@ -116,6 +117,23 @@ class TransferNetwork(nn.Module):
     def branch(self, modality: str) -> ControlBranch:
         """Return the control branch of a modality."""
         return cast(ControlBranch, self.branches[modality])
+
+    @torch.no_grad()
+    def fold_image_context(self, *, absent: bool = False) -> None:
+        """Give up the image path for what NVIDIA's zero context adds: a constant in each block.
+
+        That frees 15 % of the 2B base. A folded network takes no image context, and no checkpoint any more.
+
+        Args:
+            absent: as if the network had never had an image path: nothing is added.
+        """
+        if not hasattr(self.base, "img_context_proj"):
+            return
+        image_1ND = None if absent else self.base.embed_image(None)
+        for module in self.modules():
+            if isinstance(module, CrossAttention):
+                module.fold_image(image_1ND)
+        del self.base.img_context_proj
 
     def project_text(self, text_BME: Float[Tensor, "b m e"]) -> Float[Tensor, "b m c"]:
         """Project the text encoder's output to what cross-attention sees; once per prompt, the result can be cached."""
@@ -209,10 +227,11 @@ class TransferNetwork(nn.Module):
                 have, lacks = ("control", "weight") if modality not in weights else ("weight", "control")
                 raise ValueError(f"{modality}: a {have} without a {lacks}")
             weight = token_weight(weights[modality], grid, x_BLD.dtype)
-            branch_residuals = self.branch(modality)(x_BLD, embedded_controls[modality], context)
-            for index, residual_BLD in zip(self.config.inject_after, branch_residuals, strict=True):
+            residuals_BLD = self.branch(modality)(x_BLD, embedded_controls[modality], context)
+            for index, residual_BLD in zip(self.config.inject_after, residuals_BLD, strict=True):
                 weighted_BLD = residual_BLD * weight
                 residuals[index] = residuals[index] + weighted_BLD if index in residuals else weighted_BLD
+                del residual_BLD, weighted_BLD  # tokens of a long clip are gigabytes: none is kept beside the sum
         return unpatchify(self.base(x_BLD, residuals, context), grid, self.config.patch)
 
 

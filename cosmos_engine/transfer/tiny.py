@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from cosmos_engine.transfer.codec import GuidedCodec
@@ -43,4 +44,5 @@ def load_tiny(file: Path) -> TinyModel:
     """
     model = TinyModel(read_header(file).config)
     load_weights(file, dict(model.named_children()))
+    model.codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
     return model.eval().requires_grad_(False)

@@ -1,216 +1,361 @@
-"""Transfer2.5 as a generator: controls and prompt in, a clip of the same frames out, segment by segment.
+"""Transfer2.5 as a generator, in all its sizes: controls and prompts in, clips of the same frames out.
 
-Shape legend: N variant, B batch (= N), C channel, T frame, L latent frame, H W pixel, h w latent cell.
+Shape legend: B row (a clip under one prompt and seed), C channel, T frame, L latent frame, H W pixel, h w latent cell.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
 
-from cosmos_engine.controls import ControlClip, Modality, Recipe
+from cosmos_engine.controls import ControlClip, Framing, Modality, identity_framing
 from cosmos_engine.errors import InputError
-from cosmos_engine.transfer.codec import SPATIAL_STRIDE, control_latent
-from cosmos_engine.transfer.control_weights import ControlWeight, WeightPolicy, resolve_weights
-from cosmos_engine.transfer.flow import ConditionalFrames, VelocityField, flow_schedule, gaussian_noise, segment_seeds
-from cosmos_engine.transfer.sampler import Solver, sample
-from cosmos_engine.transfer.segments import Segment, join_segments, latent_frames, plan_segments
-from cosmos_engine.transfer.tiny import TinyModel, load_tiny, shipped_checkpoint
+from cosmos_engine.transfer.codec import Codec
+from cosmos_engine.transfer.conditioning import (
+    BatchConditioning,
+    Conditioning,
+    as_frames,
+    as_video,
+    batch_conditioning,
+    encode_segment,
+    segment_video,
+)
+from cosmos_engine.transfer.flow import VelocityField, gaussian_noise, segment_seeds
+from cosmos_engine.transfer.memory import MemoryPlan, SegmentWork, plan_memory
+from cosmos_engine.transfer.network import TransferNetwork
+from cosmos_engine.transfer.placement import Placement
+from cosmos_engine.transfer.sampler import sample
+from cosmos_engine.transfer.sampling import SAMPLING, SamplingConfig
+from cosmos_engine.transfer.segments import Segment, join_segments, plan_segments
+from cosmos_engine.transfer.text import TextEncoder
+from cosmos_engine.transfer.tiny import load_tiny, shipped_checkpoint
 from cosmos_engine.transfer.weights import weights_sha256
 
-TOKEN_STRIDE = 2 * SPATIAL_STRIDE  # pixels under one token
+# Fastest first; PyTorch takes the first that can do the shapes, dtype and device at hand.
+ATTENTION = [
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
+
+
+@runtime_checkable
+class TransferModel(Protocol):
+    """The parts of a Transfer2.5 model; a size differs in nothing else."""
+
+    @property
+    def network(self) -> TransferNetwork: ...
+
+    @property
+    def codec(self) -> Codec: ...
+
+    @property
+    def text(self) -> TextEncoder: ...
 
 
 @dataclass(frozen=True)
-class SamplingConfig:
-    """How a clip is sampled.
+class Row:
+    """One clip under one prompt and seed: `clip` and `variant` are indices into the arguments of `generate`."""
 
-    Attributes:
-        steps: denoise steps of a segment; the shipped checkpoint was trained for one.
-        shift: of the flow times towards noise.
-        solver: see `sampler.sample`.
-        guidance: g in v_cond + g (v_cond - v_uncond); 0 evaluates the network once a step.
-        segment_frames: frames generated at once, 4k + 1.
-        conditional_frames: frames at the start of a segment given by the one before; 0 or 1.
-        weight_policy: how the control weights combine, see `control_weights.resolve_weights`.
-        bfloat16: whether the network computes in bfloat16; None asks the processor.
-
-    Raises:
-        InputError: a number out of range.
-    """
-
-    steps: int = 1
-    shift: float = 3.0
-    solver: Solver = "euler"
-    guidance: float = 0.0
-    segment_frames: int = 17
-    conditional_frames: int = 1
-    weight_policy: WeightPolicy = "capped"
-    bfloat16: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError(f"steps: expected at least 1, got {self.steps}")
-        if self.conditional_frames not in (0, 1):
-            raise InputError(f"conditional_frames: expected 0 or 1, got {self.conditional_frames}")
-        latent_frames(self.segment_frames)
+    clip: int
+    variant: int
 
 
-class Transfer25Tiny:
-    """Generate with the tiny checkpoint; implements `Generator`.
+class Transfer25:
+    """Generate with a Transfer2.5 model; implements `Generator`.
 
-    Frames keep their size: sides that are no multiple of 16 are padded at the right and bottom with their edge and cut
-    off again, so a pixel of a variant is the pixel of its source.
+    A clip's sides that are no multiple of 16 are padded at the right and bottom with their edge and cut off again, so a
+    pixel of a variant is the pixel of its source.
 
     Args:
-        model: network, codec and text encoder.
-        sampling: how to sample.
+        name: of the generator.
+        model: network, codec and text encoder, on the CPU; brought to the device as the memory plan says.
+        sampling: how to sample; by default what suits the generator of that name.
         device: where to compute.
-        weights_sha256: of the model's file, for provenance; empty for a model that is still being trained.
+        weights_sha256: digests of the weights files, for provenance.
+        framing: how a camera's frames are brought to the model's size.
+        memory_limit_bytes: what may be used on the device; None plans nothing and keeps all weights there.
     """
-
-    name = "transfer25-tiny"
-    default_recipe = Recipe()
 
     def __init__(
         self,
-        model: TinyModel,
+        name: str,
+        model: TransferModel,
         sampling: SamplingConfig | None = None,
         device: str | torch.device = "cpu",
-        weights_sha256: str = "",
+        *,
+        weights_sha256: Mapping[str, str] | None = None,
+        framing: Callable[[int, int], Framing] = identity_framing,
+        memory_limit_bytes: int | None = None,
     ) -> None:
-        self._model = model.to(device)
-        self._model.codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
-        self._sampling = sampling or SamplingConfig()
+        self.name = name
+        self._model = model
+        self._sampling = sampling or SAMPLING[name]
         self._device = torch.device(device)
-        self._weights_sha256 = weights_sha256
+        self._weights_sha256 = dict(weights_sha256 or {})
+        self._framing = framing
+        self._memory_limit_bytes = memory_limit_bytes
+        self._plan: MemoryPlan | None = None
+        self._placement = Placement(model.network, cast(nn.Module, model.codec), self._device)
 
     @classmethod
-    def from_checkpoint(
+    def tiny(
         cls, file: Path | None = None, sampling: SamplingConfig | None = None, device: str | torch.device = "cpu"
-    ) -> Transfer25Tiny:
+    ) -> Transfer25:
         """Load a file of `tiny.save_tiny`; None means the one that comes with the package.
 
         Raises:
             InputError: a checkpoint that is missing, truncated or of another kind.
         """
         file = file or shipped_checkpoint()
-        return cls(load_tiny(file), sampling, device, weights_sha256(file))
+        name = "transfer25-tiny"
+        return cls(name, load_tiny(file), sampling, device, weights_sha256={name: weights_sha256(file)})
+
+    def with_sampling(self, sampling: SamplingConfig) -> Transfer25:
+        """Return a generator that shares this one's model and samples otherwise."""
+        other = copy.copy(self)
+        other._sampling, other._plan = sampling, None
+        return other
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How clips are sampled."""
+        return self._sampling
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Weights hash, sampling and versions."""
+        """Weights hashes, sampling and versions."""
         return {
-            "weights_sha256": {self.name: self._weights_sha256},
+            "weights_sha256": self._weights_sha256,
             "sampling": asdict(self._sampling),
             "torch": version("torch"),
         }
 
-    def check_prompt(self, prompt: str) -> None:
-        """Raise InputError for a prompt of more words than the text encoder takes."""
-        self._model.text.encode([prompt])
+    def framing(self, height: int, width: int) -> Framing:
+        """Return how frames of a camera are brought to the model's size, and back."""
+        return self._framing(height, width)
 
-    @torch.inference_mode()
+    def prepare(self, prompts: Sequence[str]) -> None:
+        """Check every prompt, and encode them where that takes a model of its own."""
+        prepare = getattr(self._model.text, "prepare", None)
+        if prepare is not None:
+            prepare([*prompts, self._sampling.negative_prompt])
+        else:
+            for prompt in prompts:
+                self._model.text.encode([prompt])
+
+    def plan(self, sizes: Sequence[tuple[int, int]], modalities: Sequence[Modality], rows: int) -> str:
+        """Place the weights; within a memory limit, choose an offload policy and a batch that fit it."""
+        network = self._model.network
+        missing = [modality for modality in modalities if modality not in network.branches]
+        if missing:
+            raise InputError(f"control {missing[0]!r}: {self.name} has branches for {', '.join(network.branches)}")
+        if self._memory_limit_bytes is not None:
+            height, width = max(sizes, key=lambda size: size[0] * size[1])
+            work = SegmentWork(height, width, self._sampling.segment_frames, len(modalities), rows)
+            weight_bytes = sum(value.numel() * value.element_size() for value in network.parameters())
+            self._plan = plan_memory(network.config, weight_bytes, work, self._memory_limit_bytes)
+        self._placement.arrange("resident" if self._plan is None else self._plan.offload)
+        if isinstance(self._model.text, nn.Module):
+            self._model.text.to(self._device)
+        return "" if self._plan is None else str(self._plan)
+
+    def close(self) -> None:
+        """Let go of device memory."""
+        self._placement.close()
+
+    @torch.no_grad()
     def generate(
-        self, clip: ControlClip, prompts: Sequence[str], seeds: Sequence[int]
-    ) -> UInt8[np.ndarray, "n t h w 3"]:
-        """Return one variant of the clip for each (prompt, seed)."""
-        sampling = self._sampling
-        segments = plan_segments(
-            clip.length, segment_frames=sampling.segment_frames, conditional_frames=sampling.conditional_frames
-        )
-        seeds_of_segments = np.array([segment_seeds(seed, len(segments)) for seed in seeds]).T
-        weights = resolve_weights({m: weight for m, weight in clip.weights.items()}, sampling.weight_policy)  # noqa: C416
-        _, height, width, _ = clip.rgb.shape
+        self, clips: Sequence[ControlClip], prompts: Sequence[str], seeds: Sequence[int]
+    ) -> list[UInt8[np.ndarray, "n t h w 3"]]:
+        """Return for each clip one variant under each (prompt, seed)."""
+        if self._placement.offload is None:
+            self.plan(
+                [clip.rgb.shape[1:3] for clip in clips],
+                sorted({modality for clip in clips for modality in clip.controls}),
+                len(clips) * len(prompts),
+            )
+        variants: list[list[np.ndarray]] = [[] for _ in clips]
+        for alike in _alike(clips):
+            rows = [Row(clip, variant) for clip in alike for variant in range(len(prompts))]
+            most = len(rows) if self._plan is None else self._plan.rows
+            with tqdm(
+                desc="denoise", unit="step", leave=False, total=self._evaluations(clips[alike[0]], rows, most)
+            ) as bar:
+                encoded = self._encoded(clips, alike)
+                for start in range(0, len(rows), most):
+                    batch = rows[start : start + most]
+                    for row, video in zip(batch, self._batch(clips, encoded, batch, prompts, seeds, bar), strict=True):
+                        variants[row.clip].append(video)
+        return [np.stack(videos) for videos in variants]
+
+    def _encoded(self, clips: Sequence[ControlClip], indices: Sequence[int]) -> dict[int, list[Conditioning]]:
+        """Return the conditioning of every segment of the clips at `indices`; the variants of a clip share it."""
+        with self._at_work("codec"):
+            return {
+                index: [
+                    encode_segment(clips[index], segment, self._model.codec, self._sampling.weight_policy, self._device)
+                    for segment in self._segments(clips[index])
+                ]
+                for index in indices
+            }
+
+    def _batch(
+        self,
+        clips: Sequence[ControlClip],
+        encoded: Mapping[int, Sequence[Conditioning]],
+        rows: Sequence[Row],
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        bar: Any,
+    ) -> UInt8[np.ndarray, "b t h w 3"]:
+        """Generate rows whose clips have the same frames and size, segment by segment."""
+        segments = self._segments(clips[rows[0].clip])
+        seeds_of_segments = np.array([segment_seeds(seeds[row.variant], len(segments)) for row in rows]).T
+        with self._at_work("text"):
+            text_BMC = self._model.text.encode([prompts[row.variant] for row in rows])
+            negative_BMC = self._model.text.encode([self._sampling.negative_prompt] * len(rows))
+        used = sorted({row.clip for row in rows})
+        clip_of_row = [used.index(row.clip) for row in rows]
         videos: list[np.ndarray] = []
-        with self._autocast():
-            text_NMC = self._model.text.encode(prompts)
-            unconditional_NMC = self._model.text.encode([""] * len(prompts))
-            last: Tensor | None = None  # the frame that the next segment begins with
-            for segment, noise_seeds in zip(segments, seeds_of_segments.tolist(), strict=True):
-                controls = {m: self._video(video, segment) for m, video in clip.controls.items()}
-                latent = self._sample(segment, controls, weights, (text_NMC, unconditional_NMC), noise_seeds, last)
-                shared = {m: video.expand(len(prompts), -1, -1, -1, -1) for m, video in controls.items()}
-                rgb_NCTHW = self._model.codec.decode(latent, shared).float().clamp(-1, 1)
-                last = rgb_NCTHW[:, :, -1:]
-                frames_TNHWC = rgb_NCTHW.add(1).mul(127.5).round().to(torch.uint8).permute(2, 0, 3, 4, 1)
-                videos.append(frames_TNHWC[..., :height, :width, :].cpu().numpy())
-        return np.ascontiguousarray(join_segments(segments, videos).swapaxes(0, 1))
+        for segment, noise_seeds in zip(segments, seeds_of_segments.tolist(), strict=True):
+            given = None
+            if segment.conditional_frames:
+                with self._at_work("codec"):
+                    # A causal codec's first latent frame sees one frame only, however many are given.
+                    given = self._model.codec.encode(
+                        as_video(videos[-1][:, -segment.conditional_frames][:, None], self._device)
+                    )
+            with self._at_work("network"):
+                conditioning = batch_conditioning(
+                    self._model.network,
+                    [encoded[clip][segment.index] for clip in used],
+                    clip_of_row,
+                    given,
+                    self._dtype,
+                )
+                guidance = clips[rows[0].clip].guidance
+                latent = self._sample(
+                    conditioning, (text_BMC, negative_BMC), noise_seeds, self._guidance(guidance), bar
+                )
+            with self._at_work("codec"):
+                videos.append(self._decoded(latent, clips, rows, segment))
+        return join_segments(segments, [video.swapaxes(0, 1) for video in videos]).swapaxes(0, 1)
 
     def _sample(
         self,
-        segment: Segment,
-        controls: Mapping[Modality, Tensor],
-        weights: Mapping[str, ControlWeight],
-        texts_NMC: tuple[Tensor, Tensor],
+        conditioning: BatchConditioning,
+        texts_BMC: tuple[Tensor, Tensor],
         seeds: Sequence[int],
-        last_NCTHW: Tensor | None,
+        guidance: float,
+        bar: Any,
     ) -> Tensor:
-        """Sample the latent of one segment for every variant."""
-        network, sampling = self._model.network, self._sampling
-        H, W = next(iter(controls.values())).shape[-2:]
-        shape = (
-            network.config.latent_channels,
-            latent_frames(sampling.segment_frames),
-            H // SPATIAL_STRIDE,
-            W // SPATIAL_STRIDE,
-        )
-        noise = gaussian_noise(seeds, shape, self._device)
-        condition_mask = torch.zeros(1, 1, *shape[1:], device=self._device)
-        frames = None
-        if segment.conditional_frames and last_NCTHW is not None:
-            condition_mask[:, :, 0] = 1.0
-            given = torch.zeros_like(noise)
-            given[:, :, :1] = self._model.codec.encode(last_NCTHW)
-            frames = ConditionalFrames(given, condition_mask)
-        # Embedded once: the denoise steps and the variants of a segment share its controls.
-        embedded = network.embed_controls({m: control_latent(v) for m, v in controls.items()}, condition_mask)
-        embedded = {m: tokens.expand(len(seeds), -1, -1) for m, tokens in embedded.items()}
+        """Sample the latent of one segment for every row."""
+        network, sampling, dtype = self._model.network, self._sampling, self._dtype
+        shape = (network.config.latent_channels, *conditioning.condition_mask.shape[2:])
+        noise = gaussian_noise(seeds, cast(tuple[int, int, int, int], shape), self._device)
 
-        def predict(text_NMC: Tensor, noisy: Tensor, time: float) -> Tensor:
+        def predict(text_BMC: Tensor, noisy: Tensor, time: float) -> Tensor:
             return network.denoise(
-                noisy,
+                noisy.to(dtype),
                 torch.full((len(seeds),), time, device=self._device),
-                text_NMC,
-                condition_mask_B1THW=condition_mask,
-                embedded_controls=embedded,
-                weights=weights,
+                text_BMC,
+                condition_mask_B1THW=conditioning.condition_mask,
+                embedded_controls=conditioning.embedded_controls,
+                weights=conditioning.weights,
             )
 
-        conditional, unconditional = texts_NMC
+        conditional, unconditional = (text_BMC.to(self._device, dtype) for text_BMC in texts_BMC)
         field = VelocityField(
             conditional=lambda noisy, time: predict(conditional, noisy, time),
             noise=noise,
             prediction=network.config.prediction,
             unconditional=lambda noisy, time: predict(unconditional, noisy, time),
-            guidance=sampling.guidance,
-            frames=frames,
+            guidance=guidance,
+            frames=conditioning.frames,
+            region=conditioning.region,
         )
-        return sample(field, flow_schedule(sampling.steps, sampling.shift), sampling.solver)
+        return sample(field, sampling.schedule, sampling.solver, on_step=lambda _: bar.update())
 
-    def _video(self, frames_THWC: UInt8[np.ndarray, "t h w 3"], segment: Segment) -> Tensor:
-        """Return a segment's frames as video (1, 3, T, H, W) in [-1, 1], padded to whole tokens."""
-        video = torch.from_numpy(frames_THWC[list(segment.source_frames)]).to(self._device)
-        video = video.permute(3, 0, 1, 2).float().div(127.5).sub(1.0)[None]
-        bottom, right = (-size % TOKEN_STRIDE for size in video.shape[-2:])
-        return F.pad(video, (0, right, 0, bottom, 0, 0), mode="replicate") if bottom or right else video
+    def _decoded(
+        self, latent: Tensor, clips: Sequence[ControlClip], rows: Sequence[Row], segment: Segment
+    ) -> UInt8[np.ndarray, "b t h w 3"]:
+        """Decode rows clip by clip, since a codec may look at the clip's controls."""
+        frames: list[np.ndarray] = []
+        for index in dict.fromkeys(row.clip for row in rows):
+            clip = clips[index]
+            of_clip = [at for at, row in enumerate(rows) if row.clip == index]
+            controls = {
+                modality: segment_video(video, segment, self._device).expand(len(of_clip), -1, -1, -1, -1)
+                for modality, video in clip.controls.items()
+            }
+            video = self._model.codec.decode(latent[of_clip], controls)
+            frames.append(as_frames(video, *clip.rgb.shape[1:3]))
+        return np.concatenate(frames)
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self._sampling.bfloat16 is False or (
-            self._sampling.bfloat16 is None and not computes_bfloat16(self._device)
-        ):
-            return contextlib.nullcontext()
-        return torch.autocast(self._device.type, torch.bfloat16)
+    def _segments(self, clip: ControlClip) -> tuple[Segment, ...]:
+        sampling = self._sampling
+        if sampling.solver == "distilled" and clip.length > sampling.segment_frames:
+            raise InputError(
+                f"clip of {clip.length} frames: {self.name} makes clips of at most {sampling.segment_frames} frames; "
+                "its checkpoint was not distilled for longer ones"
+            )
+        return plan_segments(
+            clip.length, segment_frames=sampling.segment_frames, conditional_frames=sampling.conditional_frames
+        )
+
+    def _guidance(self, wished: float | None) -> float:
+        """Return the recipe's guidance, or the generator's own; one made to be sampled without has none."""
+        return self._sampling.guidance if wished is None or self._sampling.guidance == 0 else wished
+
+    def _evaluations(self, clip: ControlClip, rows: Sequence[Row], most: int) -> int:
+        return len(self._segments(clip)) * self._sampling.steps * -(-len(rows) // most)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """What the network's weights are in; under autocast its inputs may stay in it too."""
+        return next(self._model.network.parameters()).dtype
+
+    @contextlib.contextmanager
+    def _at_work(self, part: str) -> Iterator[None]:
+        """Have a part on the device, computing in the dtype and with the attention that suit it."""
+        with contextlib.ExitStack() as stack:
+            if part == "network":
+                stack.enter_context(self._placement.network())
+                if self._device.type == "cuda":
+                    stack.enter_context(sdpa_kernel(ATTENTION, set_priority=True))
+            elif part == "codec":
+                stack.enter_context(self._placement.codec())
+            if self._autocasts:
+                stack.enter_context(torch.autocast(self._device.type, torch.bfloat16))
+            yield
+
+    @property
+    def _autocasts(self) -> bool:
+        if self._dtype != torch.float32 or self._sampling.bfloat16 is False:
+            return False
+        return self._sampling.bfloat16 is True or computes_bfloat16(self._device)
+
+
+def _alike(clips: Sequence[ControlClip]) -> list[list[int]]:
+    """Group clips by what rows of one batch must share: frames, size, guidance and the guided steps."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for index, clip in enumerate(clips):
+        groups.setdefault((clip.rgb.shape, clip.guidance, clip.keep_steps), []).append(index)
+    return list(groups.values())
 
 
 def computes_bfloat16(device: torch.device) -> bool:

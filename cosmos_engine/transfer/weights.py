@@ -6,6 +6,7 @@ config and free notes: safetensors writes several entries in random order, and e
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -65,22 +66,50 @@ def save_weights(
     for name in modules:
         if "." in name:
             raise ValueError(f"module name {name!r}: a dot would make the names in the file ambiguous")
-    tensors = {}
-    for name, value in _named_tensors(modules).items():
-        stored = value.detach().cpu()
-        if stored.is_floating_point():
-            stored = stored.to(_STORAGE_DTYPES[storage])
-            if not bool(stored.isfinite().all()):
+    save_tensors(path, _named_tensors(modules), header, storage)
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], header: WeightsHeader, storage: Storage = "float32"
+) -> None:
+    """Write tensors under the names that `save_weights` would give them, `<module>.<key>`.
+
+    A tensor that already has the dtype of `storage` is not copied, so tensors mapped from a file cost little memory.
+
+    Raises:
+        InputError: a value that is not finite, or is not in `storage`; or the file system refuses.
+    """
+    stored: dict[str, Tensor] = {}
+    written: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu()
+        if value.is_floating_point():
+            value = value.to(_STORAGE_DTYPES[storage])
+            if not bool(value.isfinite().all()):
                 raise InputError(f"{path}: {name} has values that are not finite in {storage}")
-        # A copy of its own: safetensors takes neither views nor shared storage.
-        tensors[name] = stored.clone(memory_format=torch.contiguous_format)
+        stored[name] = _alone(value, written)
     described = {
         "version": FORMAT_VERSION,
         "config": json.loads(header.config.to_json()),
         "notes": dict(header.notes),
     }
+    write_safetensors(path, stored, {METADATA_KEY: json.dumps(described, sort_keys=True)})
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write any safetensors file atomically, readable for whom the user's umask says.
+
+    Raises:
+        InputError: the file system refuses.
+    """
     with atomic_file(path) as temporary:
-        save_file(tensors, temporary, {METADATA_KEY: json.dumps(described, sort_keys=True)})
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        try:
+            save_file(dict(tensors), temporary, dict(metadata))
+        except SafetensorError as error:  # in place of an OSError, as of a full disk
+            raise InputError(f"{path}: cannot be written: {error}") from error
+        temporary.chmod(mode)  # safetensors leaves it to its owner alone
 
 
 def read_header(path: Path) -> WeightsHeader:
@@ -106,22 +135,25 @@ def read_header(path: Path) -> WeightsHeader:
         raise InputError(f"{path}: {error}") from error
 
 
-def load_weights(path: Path, modules: Mapping[str, nn.Module]) -> WeightsHeader:
+def load_weights(path: Path, modules: Mapping[str, nn.Module], expected: TransferConfig | None = None) -> WeightsHeader:
     """Fill named modules from a checkpoint file; each tensor takes the dtype and device of what it fills.
 
     Modules on the meta device take the tensors themselves, on the CPU. Nothing is changed unless everything fits.
 
+    Args:
+        path: the file.
+        modules: by the name that the file gives them.
+        expected: config of the network that the modules belong to; `modalities` may differ. A file for another size is
+            then refused by what differs between the sizes, not by a list of tensors.
+
     Raises:
-        InputError: no file, a truncated or foreign one, or tensors that are missing, extra or of another shape; one
-            line lists them.
+        InputError: no file, a truncated or foreign one, one for another size, or tensors that are missing, extra or of
+            another shape; one line lists them.
     """
-    header = read_header(path)
-    targets = _named_tensors(modules)
+    header = _header_of(path, expected)
+    targets = {name: tuple(target.shape) for name, target in _named_tensors(modules).items()}
+    _refuse(path, mismatch(targets, tensor_shapes(path)))
     with _opened(path) as file:
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        complaint = mismatch({name: tuple(target.shape) for name, target in targets.items()}, shapes)
-        if complaint:
-            raise InputError(f"{path}: {complaint}")
         for module_name, module in modules.items():
             state = {
                 key: file.get_tensor(f"{module_name}.{key}").to(target.dtype)
@@ -129,6 +161,48 @@ def load_weights(path: Path, modules: Mapping[str, nn.Module]) -> WeightsHeader:
             }
             module.load_state_dict(state, assign=any(target.is_meta for target in module.state_dict().values()))
     return header
+
+
+@torch.no_grad()
+def overlay_weights(
+    path: Path, modules: Mapping[str, nn.Module], expected: TransferConfig | None = None
+) -> WeightsHeader:
+    """Replace those tensors of loaded modules that a checkpoint file holds, and leave the others; else `load_weights`.
+
+    Raises:
+        InputError: as `load_weights`, but no tensor can be missing.
+        ValueError: modules on the meta device, which hold nothing to leave as it is.
+    """
+    targets = _named_tensors(modules)
+    if any(target.is_meta for target in targets.values()):
+        raise ValueError("overlay_weights: fill the modules with load_weights first")
+    header = _header_of(path, expected)
+    shapes = tensor_shapes(path)
+    held = {name: tuple(target.shape) for name, target in targets.items() if name in shapes}
+    _refuse(path, mismatch(held, shapes))
+    with _opened(path) as file:
+        for name in shapes:
+            targets[name].copy_(file.get_tensor(name))
+    return header
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the names and shapes of the tensors of any safetensors file.
+
+    Raises:
+        InputError: no file, or a truncated or foreign one.
+    """
+    with _opened(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def size_difference(config: TransferConfig, other: TransferConfig) -> str:
+    """Describe in one line how two sizes of the network differ apart from their `modalities`; empty if they do not."""
+    return ", ".join(
+        f"{field.name} {getattr(other, field.name)} instead of {getattr(config, field.name)}"
+        for field in dataclasses.fields(TransferConfig)
+        if field.name != "modalities" and getattr(config, field.name) != getattr(other, field.name)
+    )
 
 
 def mismatch(expected: Mapping[str, tuple[int, ...]], got: Mapping[str, tuple[int, ...]]) -> str:
@@ -153,6 +227,26 @@ def weights_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _header_of(path: Path, expected: TransferConfig | None) -> WeightsHeader:
+    header = read_header(path)
+    difference = "" if expected is None else size_difference(expected, header.config)
+    _refuse(path, difference and f"for a network of another size: {difference}")
+    return header
+
+
+def _refuse(path: Path, complaint: str) -> None:
+    if complaint:
+        raise InputError(f"{path}: {complaint}")
+
+
+def _alone(value: Tensor, written: set[int]) -> Tensor:
+    """Return the tensor, or a copy where safetensors would refuse it: as a view, or one of two on the same storage."""
+    storage = value.untyped_storage()
+    alone = value.is_contiguous() and storage.nbytes() == value.nbytes and storage.data_ptr() not in written
+    written.add(storage.data_ptr())
+    return value if alone else value.clone(memory_format=torch.contiguous_format)
 
 
 def _named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cosmos_engine.controls import ControlClip, Recipe
+from cosmos_engine.controls import ControlClip, Framing, Modality, identity_framing
 from cosmos_engine.data import CameraPasses, Episode, InstanceLabel, RecordingWriter
 from cosmos_engine.errors import InputError
 
@@ -53,7 +53,6 @@ class SeededGenerator:
     """A generator whose pixels depend on source, prompt and seed, and that remembers what it was asked."""
 
     name = "seeded"
-    default_recipe = Recipe()
 
     def __init__(self) -> None:
         self.calls: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
@@ -63,19 +62,32 @@ class SeededGenerator:
     def provenance(self) -> dict[str, Any]:
         return {"weights_sha256": {}}
 
-    def check_prompt(self, prompt: str) -> None:
-        if len(prompt.split()) > 60:
+    def framing(self, height: int, width: int) -> Framing:
+        return identity_framing(height, width)
+
+    def prepare(self, prompts: Sequence[str]) -> None:
+        if any(len(prompt.split()) > 60 for prompt in prompts):
             raise InputError("prompt too long")
 
-    def generate(self, clip: ControlClip, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-        if len(self.calls) == self.fail_at_call:
-            raise KeyboardInterrupt
-        self.calls.append((tuple(prompts), tuple(seeds)))
+    def plan(self, sizes: Sequence[tuple[int, int]], modalities: Sequence[Modality], rows: int) -> str:
+        self.planned = (list(sizes), list(modalities), rows)
+        return "memory: a plan"
+
+    def close(self) -> None:
+        pass
+
+    def generate(self, clips: Sequence[ControlClip], prompts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:
         tints = [
             np.random.default_rng((seed, len(prompt))).integers(0, 256, 3)
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
-        return np.stack([(clip.rgb // 2 + tint // 2).astype(np.uint8) for tint in tints])
+        videos = []
+        for clip in clips:
+            if len(self.calls) == self.fail_at_call:
+                raise KeyboardInterrupt
+            self.calls.append((tuple(prompts), tuple(seeds)))
+            videos.append(np.stack([(clip.rgb // 2 + tint // 2).astype(np.uint8) for tint in tints]))
+        return videos
 
 
 @pytest.fixture

@@ -114,8 +114,8 @@ def test_no_variants_is_a_plain_export(recording, tmp_path):
 
 def test_a_generator_that_drops_frames_is_found(recording, tmp_path):
     class Short(SeededGenerator):
-        def generate(self, clip, prompts, seeds):
-            return super().generate(clip, prompts, seeds)[:, :-1]
+        def generate(self, clips, prompts, seeds):
+            return [videos[:, :-1] for videos in super().generate(clips, prompts, seeds)]
 
     with pytest.raises(ValueError, match="expected uint8"):
         augment(Recording(recording), tmp_path / "x.zarr", Short(), CONFIG)

@@ -5,19 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cosmos_engine.controls import (
-    ControlClip,
-    Recipe,
-    control_clip,
-    depth_control,
-    edge_control,
-    seg_control,
-    vis_control,
-)
+from cosmos_engine.controls import depth_control, edge_control, seg_control, vis_control
 from cosmos_engine.controls.edge import THRESHOLDS
 from cosmos_engine.controls.vis import FACTORS
 from cosmos_engine.data import CameraPasses
-from cosmos_engine.errors import InputError
 
 
 def passes(t: int = 3, h: int = 32, w: int = 48) -> CameraPasses:
@@ -104,29 +95,3 @@ def test_seg_colour_of_an_object_is_the_same_in_every_camera():
     a, b = np.full((1, 2, 2), 9, np.uint16), np.array([[[1, 9]]], np.uint16)
     np.testing.assert_array_equal(seg_control(a, 5)[0, 0, 0], seg_control(b, 5)[0, 0, 1])
     assert (seg_control(a, 5) != seg_control(a, 6)).any()
-
-
-def test_clip_has_only_the_controls_of_its_recipe():
-    clip = control_clip(passes(), Recipe(edge=1.0, vis=0.0, depth=0.4, seg=0.0), seed=0)
-    assert clip.weights == {"edge": 1.0, "depth": 0.4}
-    assert set(clip.controls) == {"edge", "depth"}
-    assert clip.length == 3
-
-
-def test_clip_refuses_a_control_of_another_size():
-    rgb = passes().rgb
-    with pytest.raises(InputError, match=r"control 'edge'.*\(3, 32, 48, 3\).*\(2, 32, 48, 3\)"):
-        ControlClip(rgb, {"edge": rgb[:2]}, {"edge": 1.0})
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"edge": 1.5}, "'edge'.*1.5"),
-        ({"edge": 0.0, "depth": 0.0, "seg": 0.0}, "at least one"),
-        ({"edge_preset": "medum"}, "did you mean 'medium'"),
-    ],
-)
-def test_recipe_refuses(fields, message):
-    with pytest.raises(InputError, match=message):
-        Recipe(**fields)

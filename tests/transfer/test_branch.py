@@ -54,7 +54,7 @@ def test_residuals_equal_those_of_diffusers_control_network(network: TransferNet
     )
     masked = torch.cat((latent, mask, torch.zeros_like(mask)), dim=1)
     branch = network.branch("edge")
-    got = branch(network.base.x_embedder(masked), branch.embed_control(control, mask), context)
+    got = list(branch(network.base.x_embedder(masked), branch.embed_control(control, mask), context))
     assert len(got) == len(expected) == CONFIG.control_blocks
     for ours, theirs in zip(got, expected, strict=True):
         assert (ours - theirs).abs().max() / theirs.abs().max() <= 1e-7

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cosmos_engine.errors import InputError
+from cosmos_engine.transfer import weights
 from cosmos_engine.transfer.config import SIZES, TransferConfig
 from cosmos_engine.transfer.network import TransferNetwork
 from cosmos_engine.transfer.weights import (
@@ -17,6 +20,7 @@ from cosmos_engine.transfer.weights import (
     WeightsHeader,
     load_weights,
     read_header,
+    save_tensors,
     save_weights,
     weights_sha256,
 )
@@ -137,6 +141,35 @@ def test_value_that_float16_cannot_hold_is_refused_and_nothing_is_written(tmp_pa
     with pytest.raises(InputError, match=r"codec\.weight has values that are not finite in float16"):
         save_weights(tmp_path / "x.safetensors", {"codec": codec}, HEADER, "float16")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no umask")
+def test_file_is_readable_for_whom_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        save_weights(tmp_path / "x.safetensors", {"codec": nn.Linear(1, 1)}, HEADER)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_full_disk_is_one_line_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(weights, "save_file", full)
+    with pytest.raises(InputError, match=r"x\.safetensors: cannot be written: .* No space left on device"):
+        save_weights(tmp_path / "x.safetensors", {"codec": nn.Linear(1, 1)}, HEADER)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tied_and_viewed_tensors_are_written_each(tmp_path: Path) -> None:
+    whole = torch.arange(6.0).reshape(2, 3)
+    tensors = {"x.whole": whole, "x.tied": whole, "x.view": whole[1], "x.turned": whole.t()}
+    save_tensors(tmp_path / "x.safetensors", tensors, HEADER)
+    loaded = load_file(tmp_path / "x.safetensors")
+    assert set(loaded) == set(tensors)
+    assert all(torch.equal(loaded[name], value) for name, value in tensors.items())
 
 
 def test_hash_names_the_bytes(file: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosmos_engine.controls import ControlClip, Modality, depth_control, edge_control, seg_control
+from cosmos_engine.controls import ControlClip, Modality, Recipe, depth_control, edge_control, seg_control
 from cosmos_engine.data import write_file
 from cosmos_engine.report.sheet import contact_sheet
 from cosmos_engine.transfer.codec import SPATIAL_STRIDE, GuidedCodec, control_latent
@@ -23,7 +23,7 @@ from cosmos_engine.transfer.training.batch import Batch, draw_batch, latent_fore
 from cosmos_engine.transfer.training.clips import ClipPool, ClipPoolConfig, TrainingClip, render_clips
 from cosmos_engine.transfer.training.stage import Stage, StageConfig
 from cosmos_engine.transfer.training.text_stage import train_text
-from cosmos_engine.transfer.transfer25 import Transfer25Tiny
+from cosmos_engine.transfer.transfer25 import Transfer25
 
 HELD_OUT_SHARE = 0.02  # clips at the end of the pool that no update sees; sample sheets show them
 FOREGROUND_WEIGHT = 5.0  # weight of robot and objects in the loss; they are few pixels, and a demo lives in them
@@ -148,12 +148,12 @@ def train_network(model: TinyModel, pool: ClipPool, config: StageConfig, out: Pa
 
 def sample_sheet(model: TinyModel, pool: ClipPool, clips: int = 4, frames: int = 5) -> bytes:
     """Return a PNG of held-out clips: the true render, and what the model makes of its controls and prompt."""
-    generator = Transfer25Tiny(model)
+    generator = Transfer25("transfer25-tiny", model)
     rows: dict[str, np.ndarray] = {}
     for index in held_out_indices(pool)[:clips]:
         source = pool.clip(index)
         prompt = scene_prompt(source.words, np.random.default_rng(index))
-        made = generator.generate(clip_controls(source), [prompt], [index])
+        (made,) = generator.generate([clip_controls(source)], [prompt], [index])
         rows |= {f"clip {index}": source.rgb, f"{index} made": made[0]}
     return contact_sheet(rows, frames)
 
@@ -165,7 +165,7 @@ def clip_controls(clip: TrainingClip) -> ControlClip:
         "depth": depth_control(clip.depth_m),
         "seg": seg_control(clip.instance, 0),
     }
-    return ControlClip(clip.rgb, controls, Transfer25Tiny.default_recipe.weights)
+    return ControlClip(clip.rgb, controls, Recipe().weights)
 
 
 def train_decoder(model: TinyModel, pool: ClipPool, config: StageConfig, out: Path) -> None:

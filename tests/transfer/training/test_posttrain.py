@@ -25,7 +25,7 @@ from cosmos_engine.transfer.training.text_stage import (
     draw_prompts,
     train_text,
 )
-from cosmos_engine.transfer.transfer25 import Transfer25Tiny
+from cosmos_engine.transfer.transfer25 import Transfer25
 
 CLIPS = ClipPoolConfig(clips=8, frames=5, image_size=32, workers=1)
 
@@ -83,7 +83,7 @@ def test_posttraining_ends_in_a_checkpoint_that_generates(tmp_path, pool):
     file = posttrain(tmp_path, PosttrainConfig(clips=CLIPS, codec=stage, text=stage, network=stage, decoder=stage))
     from tests.transfer.test_transfer25 import clip
 
-    assert Transfer25Tiny.from_checkpoint(file).generate(clip(), ["brown wood table"], [0]).shape == (1, 5, 32, 32, 3)
+    assert Transfer25.tiny(file).generate([clip()], ["brown wood table"], [0])[0].shape == (1, 5, 32, 32, 3)
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert len(lines) == 8
     posttrain(tmp_path, PosttrainConfig(clips=CLIPS, codec=stage, text=stage, network=stage, decoder=stage))
