@@ -15,9 +15,15 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from cosmos_engine import __version__
-from cosmos_engine.cli_generator import DEFAULT_RECIPES, TINY, add_generator_arguments, open_generator, sampling_config
-from cosmos_engine.cli_transfer import add_transfer_command
-from cosmos_engine.cli_weights import add_weights_command
+from cosmos_engine.commands.generator import (
+    DEFAULT_RECIPES,
+    TINY,
+    add_generator_arguments,
+    open_generator,
+    sampling_config,
+)
+from cosmos_engine.commands.transfer import add_transfer_command
+from cosmos_engine.commands.weights import add_weights_command
 from cosmos_engine.config import load_config
 from cosmos_engine.errors import InputError
 

@@ -6,7 +6,7 @@ import json
 import platform
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -22,6 +22,7 @@ from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.errors import InputError
 from cosmos_engine.report.video import encode_mp4
 from cosmos_engine.sim.environment import Environment
+from cosmos_engine.sim.strengths import ShiftStrengths
 from policies.intervals import wilson_95
 from policies.policy import Policy, check_environment
 from policies.rollout import EnvironmentPool, Trial, run_trials
@@ -39,6 +40,7 @@ class BenchmarkConfig:
     environments: int = 8  # acting side by side; bounded by memory, not by cores
     videos: int = 2  # rollouts filmed per cell
     camera: str = "agentview"  # filmed
+    shifts: ShiftStrengths = field(default_factory=ShiftStrengths)  # of the embedded table-top
 
 
 @runtime_checkable
@@ -74,7 +76,7 @@ class Contestant:
 
 
 def choose_shifts(text: str, known: Sequence[str]) -> list[str]:
-    """Return the shifts that a comma-separated list names; "all" means all.
+    """Return the shifts that a comma-separated list names; "all" means each of them (no shift has that name).
 
     Raises:
         InputError: names an unknown shift and the nearest known one.
@@ -261,6 +263,7 @@ def _identity(contestant: Contestant, arena: Arena, shift: str, config: Benchmar
         "policy": contestant.name,
         "weights_sha256": contestant.weights_sha256,
         "shift": shift,
+        "strengths": config.shifts.of(shift),
         "trials": config.trials,
         "first_seed": config.first_seed,
         "videos": config.videos,

@@ -6,14 +6,16 @@ What a command needs is imported when it runs: `cosmos-engine --help` must not w
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosmos_engine.config import find_config, load_config
 
 if TYPE_CHECKING:
-    from cosmos_engine.sim.appearance import Appearance
     from cosmos_engine.sim.environment import Environment
+    from cosmos_engine.sim.look import Look
+    from cosmos_engine.sim.strengths import ShiftStrengths
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +35,17 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         help="folders of `cosmos-engine train`; the table names a policy by its folder. key=value changes the config",
     )
     benchmark.add_argument("--task", required=True, help="task of the embedded table-top, such as lift")
-    benchmark.add_argument("--shifts", default="all", help="names separated by commas, or all (the default)")
+    benchmark.add_argument(
+        "--shifts",
+        default="all",
+        help="names separated by commas, or all (the default): each shift by itself, and `everything`, which is all in "
+        "one picture",
+    )
+    benchmark.add_argument(
+        "--strengths",
+        default="default",
+        help="a name in configs/shifts or a YAML file: strengths of the shifts; shifts.<shift>.<key>=value changes one",
+    )
     benchmark.add_argument("--trials", type=int, help="trials per policy and shift; overrides the config")
     benchmark.add_argument(
         "--out", type=Path, required=True, help="folder of the results; the same command resumes them"
@@ -55,6 +67,7 @@ def _train(args: argparse.Namespace) -> int:
 def _benchmark(args: argparse.Namespace) -> int:
     from cosmos_engine.data.dataset import IMAGE_SUFFIX
     from cosmos_engine.sim.shifts import SHIFTS
+    from cosmos_engine.sim.strengths import ShiftStrengths, overlaps
     from policies.benchmark import (
         RESULT_FILE,
         BenchmarkConfig,
@@ -69,7 +82,10 @@ def _benchmark(args: argparse.Namespace) -> int:
     folders = [text for text in args.policies if "=" not in text]
     overrides = [text for text in args.policies if "=" in text] + args.overrides
     trials = [] if args.trials is None else [f"trials={args.trials}"]
-    config = load_config(BenchmarkConfig, _config_file("benchmark", args.config), [*overrides, *trials])
+    defaults = BenchmarkConfig(shifts=load_config(ShiftStrengths, _config_file("shifts", args.strengths)))
+    config = load_config(BenchmarkConfig, _config_file("benchmark", args.config), [*overrides, *trials], defaults)
+    for line in overlaps(config.shifts):
+        print(f"cosmos-engine benchmark: note: shifts.{line}", file=sys.stderr)
     shifts = choose_shifts(args.shifts, tuple(SHIFTS))
     device = choose_device(args.device)
     contestants = []
@@ -90,7 +106,7 @@ def _benchmark(args: argparse.Namespace) -> int:
         seen.setdefault(f"{config.camera}{IMAGE_SUFFIX}", next(iter(seen.values()), [128, 128, 3]))
     cameras = tuple(name.removesuffix(IMAGE_SUFFIX) for name in seen)
     image_size = next(iter(seen.values()), [128])[0]
-    arena = _TabletopArena(args.task, cameras, image_size)
+    arena = _TabletopArena(args.task, cameras, image_size, config.shifts)
     result = run_benchmark(contestants, arena, shifts, config, args.out)
     print(markdown_table(result))
     print(f"\nresult: {args.out / RESULT_FILE}")
@@ -100,14 +116,15 @@ def _benchmark(args: argparse.Namespace) -> int:
 class _TabletopArena:
     """The embedded table-top as an `Arena`: every trial starts from the task's default look, then the shift."""
 
-    def __init__(self, task: str, cameras: tuple[str, ...], image_size: int) -> None:
+    def __init__(self, task: str, cameras: tuple[str, ...], image_size: int, strengths: ShiftStrengths) -> None:
         from cosmos_engine.sim.shifts import SHIFTS
 
         self.task = task
         self.shifts = tuple(SHIFTS)
         self._cameras = cameras
         self._image_size = image_size
-        self._vanilla: Appearance | None = None
+        self._strengths = strengths
+        self._vanilla: Look | None = None
 
     def make(self) -> Environment:
         from cosmos_engine.sim.tabletop import TabletopEnvironment
@@ -115,7 +132,7 @@ class _TabletopArena:
         environment = TabletopEnvironment(
             self.task, cameras=self._cameras, image_size=self._image_size, render=bool(self._cameras)
         )
-        self._vanilla = environment.appearance
+        self._vanilla = environment.look
         return environment
 
     def prepare(self, environment: Environment, shift: str, seed: int) -> None:
@@ -124,7 +141,7 @@ class _TabletopArena:
 
         assert isinstance(environment, TabletopEnvironment)
         assert self._vanilla is not None
-        environment.appearance = shifted(shift, self._vanilla, seed=seed)
+        environment.look = shifted(shift, self._vanilla, self._strengths, seed=seed)
 
 
 def _config_file(group: str, name: str) -> Path:

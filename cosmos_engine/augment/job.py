@@ -108,8 +108,8 @@ class _Plan:
         }
         if variant == 0:
             return source
-        made = {"generator": generator.name, "prompt": self.prompts[variant - 1], "seed": self.seeds[variant - 1]}
-        return source | made
+        prompt = self.prompts[variant - 1] if generator.uses_prompts else ""
+        return source | {"generator": generator.name, "prompt": prompt, "seed": self.seeds[variant - 1]}
 
 
 def _plan(recording: Recording, index: int, config: AugmentConfig, prompts: Sequence[str]) -> _Plan:

@@ -50,7 +50,7 @@ class ClipSource:
         if self.framing.is_identity:
             return self.passes
         scale, (row, column) = float(self.framing.scale), self.framing.corner
-        # Pixel centres lie at whole coordinates: column x of the clip is column + (x + 1/2) / scale - 1/2 of the camera.
+        # Pixel centres lie at whole coordinates: the clip's x is the camera's column + (x + 1/2) / scale - 1/2.
         clip_from_camera = np.array(
             [[scale, 0, scale * (0.5 - column) - 0.5], [0, scale, scale * (0.5 - row) - 0.5], [0, 0, 1]]
         )

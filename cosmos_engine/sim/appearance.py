@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from cosmos_engine.config import nearest
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.colors import COLORS, SHADES, Rgb
+from cosmos_engine.sim.ranges import TRAINING_LEVEL, TRAINING_MIRED
 from cosmos_engine.sim.textures import FAMILIES, TRAINING_FAMILIES
 
 TONE_ON_TONE_SHADE = 0.55
@@ -74,6 +76,7 @@ class Material:
         scale: pattern frequency relative to the family's usual one; 2 = twice as fine.
         specular, shininess: of the highlight, in [0, 1].
         seed: of the pattern, and of a slight variation of the colours (brightness 5 %, hue 2 %).
+        hue_turn_deg: turn of both colours' hue from red towards yellow, in [-180, 180]; words do not say it.
 
     Raises:
         InputError: an unknown name, a number out of range.
@@ -87,6 +90,7 @@ class Material:
     specular: float = 0.2
     shininess: float = 0.3
     seed: int = 0
+    hue_turn_deg: float = 0.0
 
     def __post_init__(self) -> None:
         for field, known in (("family", FAMILIES), ("color", COLORS), ("accent", COLORS), ("shade", SHADES)):
@@ -95,6 +99,7 @@ class Material:
         _check_range("material specular", self.specular, 0, 1)
         _check_range("material shininess", self.shininess, 0, 1)
         _check_range("material seed", self.seed, 0, 2**63 - 1)
+        _check_range("material hue_turn_deg", self.hue_turn_deg, -180, 180)
 
     def colors(self) -> tuple[Rgb, Rgb]:
         """Return the main and the second colour, sRGB in [0, 1]."""
@@ -105,7 +110,7 @@ class Material:
         if self.accent == self.color:
             second = main * TONE_ON_TONE_SHADE
         first_rgb, second_rgb = (np.clip(rgb, 0, 1).tolist() for rgb in (main * vary[0], second * vary[1]))
-        return (first_rgb[0], first_rgb[1], first_rgb[2]), (second_rgb[0], second_rgb[1], second_rgb[2])
+        return self._turned(first_rgb), self._turned(second_rgb)
 
     def words(self) -> str:
         """Return a short phrase, such as "dark red wood", "fine white and grey marble", "plain light blue"."""
@@ -116,6 +121,13 @@ class Material:
         if self.family in ONE_COLOR_FAMILIES or COARSE_BELOW <= self.scale <= FINE_ABOVE:
             return phrase
         return f"{'coarse' if self.scale < COARSE_BELOW else 'fine'} {phrase}"
+
+    def _turned(self, rgb: Sequence[float]) -> Rgb:
+        red, green, blue = rgb
+        if not self.hue_turn_deg:  # the way through HSV and back would change the last bits
+            return red, green, blue
+        hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
+        return colorsys.hsv_to_rgb((hue + self.hue_turn_deg / 360) % 1, saturation, value)
 
 
 @dataclass(frozen=True)
@@ -199,9 +211,13 @@ class Appearance:
         places = ("table", "wall", "floor", "robot", "robot_dark")
         return {place: getattr(self, place) for place in places} | dict(self.objects)
 
+    def level(self) -> float:
+        """Return the brightness of a level white surface, highlights and shadows apart; 1 is the texture's own."""
+        return self.ambient + sum(light.intensity * light.cosine() for light in self.lights)
+
     def lighting_words(self) -> str:
         """Return a short phrase, such as "dim warm hard light from the left"."""
-        level = self.ambient + sum(light.intensity * light.cosine() for light in self.lights)
+        level = self.level()
         phrase = self.lights[0].words()
         if DIM_BELOW <= level <= BRIGHT_ABOVE:
             return phrase
@@ -332,11 +348,11 @@ def _sample_shade(rng: np.random.Generator, color: str) -> str:
 
 
 def _sample_lights(rng: np.random.Generator) -> tuple[tuple[Light, ...], float]:
-    """Draw lights and ambient such that a level white surface is 0.65 to 1.1 bright.
+    """Draw lights and ambient such that a level white surface's brightness is in `TRAINING_LEVEL`.
 
     Not more: OpenGL's fixed lighting cuts the sum of shadowless lights off at 1, before it multiplies the texture.
     """
-    level = rng.uniform(0.65, 1.1)
+    level = rng.uniform(*TRAINING_LEVEL)
     ambient = level * rng.uniform(0.45, 0.75)
     count = int(rng.integers(1, MAX_LIGHTS + 1))
     shares = np.array([3.0, *rng.uniform(0.1, 1, size=count - 1)])
@@ -348,7 +364,7 @@ def _sample_lights(rng: np.random.Generator) -> tuple[tuple[Light, ...], float]:
         lowest = 0.5 if shadows and np.cos(azimuth) > 0 else 1.0
         tilt = rng.uniform(0.1, lowest)
         x, y, z = np.sin(tilt) * np.cos(azimuth), np.sin(tilt) * np.sin(azimuth), -np.cos(tilt)
-        mired = rng.uniform(110, 290)  # 9,100 K to 3,450 K, in steps that look even
+        mired = rng.uniform(*TRAINING_MIRED)
         lights.append(
             Light(
                 direction=(round(x, 3), round(y, 3), round(z, 3)),

@@ -14,8 +14,9 @@ from jaxtyping import Float32, Float64, UInt8, UInt16
 from cosmos_engine.config import nearest
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.appearance import MAX_LIGHTS, Appearance, Light, Material
-from cosmos_engine.sim.colors import light_rgb
+from cosmos_engine.sim.colors import COLORS, light_rgb
 from cosmos_engine.sim.environment import CameraFrame
+from cosmos_engine.sim.look import MAX_DISTRACTORS, CameraOffset, Distractor
 from cosmos_engine.sim.textures import cube_texture, flat_texture
 
 SHADOW_MAP_PX = 768
@@ -30,15 +31,21 @@ FLAT_TEXTURE_M = 1.0
 """Length that a flat texture covers before it repeats: the same everywhere, so that a pattern is as fine on a wall."""
 LIGHT_DISTANCE_M = 3.0
 """From the model's centre back along the light's direction: outside everything that casts shadows."""
+DISTRACTOR_GEOMS = {
+    "box": mujoco.mjtGeom.mjGEOM_BOX,
+    "can": mujoco.mjtGeom.mjGEOM_CYLINDER,
+    "ball": mujoco.mjtGeom.mjGEOM_ELLIPSOID,
+}
 
 
 class Renderer:
     """Draw a model's cameras off screen, in the look that was set last.
 
-    Owns one OpenGL context. It writes the looks into the model (materials, textures, lights, visual quality), so a
-    model belongs to one renderer at a time. The model names its materials, textures and lights as the appearance does:
-    material and texture "table", "wall", "floor", "robot", "robot_dark" and one for each object, lights "light0" to
-    "light2". Close it, or use it as a context manager.
+    Owns one OpenGL context. It writes the looks into the model (materials, textures, lights, cameras' poses, visual
+    quality), so a model belongs to one renderer at a time; distractors are drawn beside the model and are not in it.
+    The model names its materials, textures and lights as the appearance does: material and texture "table", "wall",
+    "floor", "robot", "robot_dark" and one for each object, lights "light0" to "light2". Close it, or use it as a
+    context manager.
 
     Args:
         model: compiled model; not recompiled by anything here.
@@ -56,13 +63,15 @@ class Renderer:
         quality.shadowsize, quality.offsamples = SHADOW_MAP_PX, COLOR_SAMPLES
         quality.numslices, quality.numstacks, quality.numquads = SLICES, STACKS, QUADS
         self._viewport = mujoco.MjrRect(0, 0, width, height)
-        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + 16)
+        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + MAX_DISTRACTORS + 16)
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._gl: Any = None
         self._gl, self._context = _open_context(model, height, width)
         self._uploaded: dict[str, Material] = {}
+        self._distractors: tuple[Distractor, ...] = ()
+        self._usual_poses = model.cam_pos.copy(), model.cam_quat.copy()
 
     def set_appearance(self, appearance: Appearance) -> None:
         """Make every later render show this look, whatever was set before.
@@ -83,6 +92,26 @@ class Renderer:
         for index in range(MAX_LIGHTS):
             self._set_light(index, appearance.lights[index] if index < len(appearance.lights) else None)
 
+    def set_camera_offset(self, camera_name: str, offset: CameraOffset) -> None:
+        """Move a camera that is fixed to the world away from its usual pose, whatever its offset was before.
+
+        Raises:
+            InputError: unknown camera; names the nearest.
+        """
+        camera_id = self._camera_id(camera_name)
+        position_m, quat_wxyz = (usual[camera_id] for usual in self._usual_poses)
+        if offset != CameraOffset():  # else the usual pose to the last bit
+            turn_rad = np.array(offset.turn_rad)
+            turn_wxyz, turned_wxyz = np.array([1.0, 0.0, 0.0, 0.0]), np.empty(4)
+            mujoco.mju_quatIntegrate(turn_wxyz, turn_rad, 1.0)
+            mujoco.mju_mulQuat(turned_wxyz, turn_wxyz, quat_wxyz)
+            position_m, quat_wxyz = position_m + offset.move_m, turned_wxyz
+        self._model.cam_pos[camera_id], self._model.cam_quat[camera_id] = position_m, quat_wxyz
+
+    def set_distractors(self, distractors: tuple[Distractor, ...]) -> None:
+        """Show these objects on the plane z = 0 in every later render, and no others."""
+        self._distractors = distractors
+
     def render(self, data: mujoco.MjData, camera_name: str, geom_instance: UInt16[np.ndarray, " geoms"]) -> CameraFrame:
         """Return all passes of one camera, top row first.
 
@@ -92,7 +121,7 @@ class Renderer:
         Args:
             data: the state to draw.
             camera_name: a camera of the model.
-            geom_instance: instance id of each geom of the model.
+            geom_instance: instance id of each geom of the model, then of each distractor.
 
         Raises:
             InputError: unknown camera; names the nearest.
@@ -119,6 +148,7 @@ class Renderer:
     def close(self) -> None:
         """Free the OpenGL context; safe to call twice."""
         if self._gl is not None:
+            self._model.cam_pos[:], self._model.cam_quat[:] = self._usual_poses
             self._gl.make_current()
             self._context.free()
             self._gl.free()
@@ -179,18 +209,42 @@ class Renderer:
             raise ValueError(f"model: expected {kind.name} named {name!r}, as the appearance has; there is none")
         return int(found)
 
-    def _update_scene(self, data: mujoco.MjData, camera_name: str) -> int:
+    def _camera_id(self, camera_name: str) -> int:
         camera_id = int(mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_CAMERA, camera_name))
         if camera_id < 0:
             known = [self._model.camera(index).name for index in range(self._model.ncam)]
             raise InputError(f"camera {camera_name!r}: unknown{nearest(camera_name, known)}")
+        return camera_id
+
+    def _update_scene(self, data: mujoco.MjData, camera_name: str) -> int:
+        camera_id = self._camera_id(camera_name)
         self._camera.fixedcamid = camera_id
         mujoco.mj_camlight(self._model, data)  # the scene takes the lights' directions from the data, not the model
         mujoco.mjv_updateScene(
             self._model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
+        for index, distractor in enumerate(self._distractors):
+            self._add_distractor(self._model.ngeom + index, distractor)
         self._gl.make_current()
         return camera_id
+
+    def _add_distractor(self, object_id: int, distractor: Distractor) -> None:
+        """Append a geom to the scene, with the object id that follows the model's geoms."""
+        geom = self._scene.geoms[self._scene.ngeom]
+        half_m = np.array(distractor.size_m) / 2
+        cosine, sine = np.cos(distractor.yaw_rad), np.sin(distractor.yaw_rad)
+        mujoco.mjv_initGeom(
+            geom,
+            DISTRACTOR_GEOMS[distractor.shape],
+            half_m,
+            np.array([*distractor.position_m, half_m[2]]),
+            np.array([cosine, -sine, 0, sine, cosine, 0, 0, 0, 1]),
+            np.array([*COLORS[distractor.color], 1], dtype=np.float32),
+        )
+        geom.category = mujoco.mjtCatBit.mjCAT_STATIC  # decorations cast no shadow
+        geom.specular, geom.shininess = 0.3, 0.3
+        geom.objtype, geom.objid, geom.segid = mujoco.mjtObj.mjOBJ_GEOM, object_id, self._scene.ngeom
+        self._scene.ngeom += 1
 
     def _draw_color(self) -> UInt8[np.ndarray, "h w 3"]:
         pixels = np.empty((self._viewport.height, self._viewport.width, 3), dtype=np.uint8)

@@ -19,6 +19,7 @@ from jaxtyping import UInt16
 from cosmos_engine.data.episode import InstanceLabel
 from cosmos_engine.sim.appearance import MAX_LIGHTS
 from cosmos_engine.sim.arm import arm_actuators_xml, arm_bodies_xml, finger_coupling_xml
+from cosmos_engine.sim.look import Distractor
 
 PHYSICS_STEP_S = 0.005
 TABLE_HEIGHT_M = 0.45
@@ -66,8 +67,8 @@ def build_model(objects: Sequence[SceneObject]) -> mujoco.MjModel:
     return mujoco.MjModel.from_xml_string(_scene_xml(objects))
 
 
-def instance_labels(objects: Sequence[SceneObject]) -> dict[int, InstanceLabel]:
-    """Return what each instance id of the scene means; the ids of a task never change."""
+def instance_labels(objects: Sequence[SceneObject], distractors: Sequence[Distractor] = ()) -> dict[int, InstanceLabel]:
+    """Return what each instance id of the scene means; the ids of a task never change, those of distractors follow."""
     labels = {
         _ROBOT_INSTANCE: InstanceLabel("robot", "robot_arm", "robot"),
         _GRIPPER_INSTANCE: InstanceLabel("gripper", "gripper", "robot"),
@@ -77,11 +78,19 @@ def instance_labels(objects: Sequence[SceneObject]) -> dict[int, InstanceLabel]:
     }
     for index, item in enumerate(objects):
         labels[_FIRST_OBJECT_INSTANCE + index] = InstanceLabel(item.name, f"{item.color} {item.shape}", "manipulated")
+    for index, seen in enumerate(distractors):
+        label = InstanceLabel(f"distractor{index}", f"{seen.color} {seen.shape}", "scene")
+        labels[_FIRST_OBJECT_INSTANCE + len(objects) + index] = label
     return labels
 
 
-def geom_instances(model: mujoco.MjModel, objects: Sequence[SceneObject]) -> UInt16[np.ndarray, " geom"]:
-    """Return the instance id of every geom of a model that `build_model` compiled from `objects`."""
+def geom_instances(
+    model: mujoco.MjModel, objects: Sequence[SceneObject], distractors: Sequence[Distractor] = ()
+) -> UInt16[np.ndarray, " geom"]:
+    """Return the instance id of every geom of a model that `build_model` compiled from `objects`.
+
+    Those of the distractors, which are no geoms of the model, come after.
+    """
     static = {"table": TABLE_INSTANCE, "wall": WALL_INSTANCE, "floor": FLOOR_INSTANCE}
     by_name = {item.name: _FIRST_OBJECT_INSTANCE + index for index, item in enumerate(objects)}
     instances = np.zeros(model.ngeom, dtype=np.uint16)
@@ -93,7 +102,8 @@ def geom_instances(model: mujoco.MjModel, objects: Sequence[SceneObject]) -> UIn
             instances[geom] = static[body_name]
         else:
             instances[geom] = _GRIPPER_INSTANCE if body_name.startswith("gripper_") else _ROBOT_INSTANCE
-    return instances
+    after = _FIRST_OBJECT_INSTANCE + len(objects)
+    return np.concatenate([instances, np.arange(after, after + len(distractors), dtype=np.uint16)])
 
 
 def _scene_xml(objects: Sequence[SceneObject]) -> str:

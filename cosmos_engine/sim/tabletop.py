@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import mujoco
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, UInt8
 
 from cosmos_engine.config import nearest
 from cosmos_engine.data.episode import InstanceLabel
@@ -15,9 +16,11 @@ from cosmos_engine.errors import InputError
 from cosmos_engine.sim.appearance import Appearance, default_appearance
 from cosmos_engine.sim.arm import FINGER_TRAVEL_M, HOME_RAD, JOINT_COUNT
 from cosmos_engine.sim.environment import CameraFrame, Observation, StepResult
+from cosmos_engine.sim.look import Look
 from cosmos_engine.sim.operational_space import ACTION_DIM, OperationalSpaceController
 from cosmos_engine.sim.renderer import Renderer
 from cosmos_engine.sim.scene import (
+    AGENTVIEW,
     CAMERAS,
     PHYSICS_STEP_S,
     SceneObject,
@@ -52,8 +55,9 @@ class TabletopEnvironment:
     `robot0_eef_pos` (m), `robot0_eef_quat` (xyzw), `robot0_gripper_qpos` (m), `robot0_joint_pos` (rad), `object` (for
     every object: position, quaternion xyzw, position relative to the tool centre point) and `<camera>_image`.
 
-    The appearance is a value that may be set at any time; it never touches the physics, so that the same seed and
-    actions give the same states in every look. A GL context is opened at the first image.
+    The look, and the appearance that is a part of it, are values that may be set at any time; they never touch the
+    physics, so that the same seed and actions give the same states in every look. A GL context is opened at the first
+    image.
 
     Args:
         task: a name in `TASKS`.
@@ -90,8 +94,6 @@ class TabletopEnvironment:
         self._render = render
         self._model = build_model(self._task.objects)
         self._data = mujoco.MjData(self._model)
-        self._geom_instance = geom_instances(self._model, self._task.objects)
-        self._labels = MappingProxyType(instance_labels(self._task.objects))
         self._controller = OperationalSpaceController(self._model)
         self._tcp = self._model.site("tcp").id
         self._bodies = [self._model.body(item.name).id for item in self._task.objects]
@@ -100,15 +102,35 @@ class TabletopEnvironment:
         arm = int(self._model.joint("joint1").qposadr[0])
         self._arm_qpos = slice(arm, arm + JOINT_COUNT)
         self._finger_qpos = slice(arm + JOINT_COUNT, arm + JOINT_COUNT + 2)
+        if appearance is None:
+            appearance = default_appearance({item.name: item.color for item in self._task.objects})
+        self.look = Look(appearance)
         self._gripper_geoms = np.array(
             [self._labels[int(instance)].name == "gripper" for instance in self._geom_instance], dtype=bool
         )
         self._renderer: Renderer | None = None
-        self._shown: Appearance | None = None
-        if appearance is None:
-            appearance = default_appearance({item.name: item.color for item in self._task.objects})
-        self.appearance = appearance
+        self._shown: Look | None = None
         self.reset(0)
+
+    @property
+    def look(self) -> Look:
+        """What the cameras see beside the physics; set it at any time."""
+        return self._look
+
+    @look.setter
+    def look(self, look: Look) -> None:
+        self._look = look
+        self._geom_instance = geom_instances(self._model, self._task.objects, look.distractors)
+        self._labels = MappingProxyType(instance_labels(self._task.objects, look.distractors))
+
+    @property
+    def appearance(self) -> Appearance:
+        """Surfaces and lights of the look; setting them keeps the rest of the look."""
+        return self._look.appearance
+
+    @appearance.setter
+    def appearance(self, appearance: Appearance) -> None:
+        self.look = dataclasses.replace(self._look, appearance=appearance)
 
     @property
     def task(self) -> str:
@@ -142,7 +164,7 @@ class TabletopEnvironment:
 
     @property
     def labels(self) -> Mapping[int, InstanceLabel]:
-        """Meaning of each instance id."""
+        """Meaning of each instance id in the present look."""
         return self._labels
 
     @property
@@ -247,7 +269,8 @@ class TabletopEnvironment:
         }
         if self._render:
             renderer = self._ready_renderer()
-            observation |= {f"{camera}_image": renderer.rgb(data, camera) for camera in self._cameras}
+            images = {camera: renderer.rgb(data, camera) for camera in self._cameras}
+            observation |= {f"{camera}_image": self._sensed(rgb, camera) for camera, rgb in images.items()}
         return observation
 
     def render_passes(self, camera: str) -> CameraFrame:
@@ -258,7 +281,8 @@ class TabletopEnvironment:
         """
         if camera not in self._cameras:
             raise InputError(f"camera {camera!r}: not in this environment{nearest(camera, self._cameras)}")
-        return self._ready_renderer().render(self._data, camera, self._geom_instance)
+        frame = self._ready_renderer().render(self._data, camera, self._geom_instance)
+        return dataclasses.replace(frame, rgb=self._sensed(frame.rgb, camera))
 
     def get_state(self) -> Float64[np.ndarray, " s"]:
         """Return everything that the future depends on: time, motion, solver warm start, servo and pose targets."""
@@ -309,13 +333,22 @@ class TabletopEnvironment:
             for item, body, velocity in zip(self._task.objects, self._bodies, self._object_qvel, strict=True)
         }
 
+    def _sensed(self, rgb: UInt8[np.ndarray, "h w 3"], camera: str) -> UInt8[np.ndarray, "h w 3"]:
+        """Return what the look's sensor makes of a rendered image; its noise follows from the time in the state."""
+        sensor = self._look.sensor
+        if sensor is None:
+            return rgb
+        return sensor.developed(rgb, sensor.frame_rng(CAMERAS.index(camera), round(self._data.time * STEP_HZ)))
+
     def _ready_renderer(self) -> Renderer:
         if self._renderer is None:
             self._renderer = Renderer(self._model, height=self._image_size, width=self._image_size)
             self._shown = None
-        if self._shown is not self.appearance:
-            self._renderer.set_appearance(self.appearance)
-            self._shown = self.appearance
+        if self._shown is not self._look:
+            self._renderer.set_appearance(self._look.appearance)
+            self._renderer.set_camera_offset(AGENTVIEW, self._look.camera_offset)
+            self._renderer.set_distractors(self._look.distractors)
+            self._shown = self._look
             mujoco.mj_camlight(self._model, self._data)  # the lights' poses follow from the model
         return self._renderer
 

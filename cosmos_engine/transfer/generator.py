@@ -24,6 +24,11 @@ class Generator(Protocol):
         ...
 
     @property
+    def uses_prompts(self) -> bool:
+        """Whether a prompt changes the pixels; a prompt that does not is not kept with the variant."""
+        ...
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """What a reader needs to make the same pixels again: JSON values.
 

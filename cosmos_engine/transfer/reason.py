@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cosmos_engine.errors import InputError
-from cosmos_engine.transfer.pretrained import fill_from_folder, read_config, read_json
+from cosmos_engine.transfer.published.pretrained import fill_from_folder, read_config, read_json
 
 SYSTEM_PROMPT = "You are a helpful assistant who will provide prompts to an image generator."
 PROMPT_TOKENS = 512  # NVIDIA's NUM_EMBEDDING_PADDING_TOKENS

@@ -131,6 +131,11 @@ class Transfer25:
         return other
 
     @property
+    def uses_prompts(self) -> bool:
+        """A prompt says how the scene looks."""
+        return True
+
+    @property
     def sampling(self) -> SamplingConfig:
         """How clips are sampled."""
         return self._sampling

@@ -17,13 +17,7 @@ from cosmos_engine.transfer.config import SIZES
 from cosmos_engine.transfer.memory import GIB
 from cosmos_engine.transfer.network import TransferNetwork
 from cosmos_engine.transfer.placement import network_blocks
-from cosmos_engine.transfer.reason import load_reason
-from cosmos_engine.transfer.sampling import SAMPLING, SamplingConfig
-from cosmos_engine.transfer.text_cache import CachedText
-from cosmos_engine.transfer.transfer25 import Transfer25
-from cosmos_engine.transfer.wan import WanCodec, load_wan
-from cosmos_engine.transfer.weights import load_weights, overlay_weights, read_header
-from cosmos_engine.transfer.weights_folder import (
+from cosmos_engine.transfer.published.folder import (
     DISTILLED,
     GENERAL,
     REASON1,
@@ -32,6 +26,12 @@ from cosmos_engine.transfer.weights_folder import (
     own_base_name,
     weights_name,
 )
+from cosmos_engine.transfer.reason import load_reason
+from cosmos_engine.transfer.sampling import SAMPLING, SamplingConfig
+from cosmos_engine.transfer.text_cache import CachedText
+from cosmos_engine.transfer.transfer25 import Transfer25
+from cosmos_engine.transfer.wan import WanCodec, load_wan
+from cosmos_engine.transfer.weights import load_weights, overlay_weights, read_header
 
 # Reason1's language model in bfloat16 is 13.2 GiB; with less than this it encodes on the CPU.
 ENCODER_BYTES = 15 * GIB

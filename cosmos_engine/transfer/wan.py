@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cosmos_engine.controls import Modality
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.codec import SPATIAL_STRIDE, TEMPORAL_STRIDE
-from cosmos_engine.transfer.pretrained import fill_from_folder, read_config
+from cosmos_engine.transfer.published.pretrained import fill_from_folder, read_config
 
 WEIGHTS_STEM = "diffusion_pytorch_model"  # diffusers' file name
 TILE_MULTIPLE = 32  # tiles overlap by a quarter, which must be whole latent pixels

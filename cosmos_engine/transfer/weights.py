@@ -118,7 +118,7 @@ def read_header(path: Path) -> WeightsHeader:
     Raises:
         InputError: no file, a truncated or foreign one, or one of another format version.
     """
-    with _opened(path) as file:
+    with open_safetensors(path) as file:
         metadata = file.metadata() or {}
     if METADATA_KEY not in metadata:
         raise InputError(f"{path}: not a checkpoint of this engine (its metadata lacks {METADATA_KEY!r})")
@@ -153,7 +153,7 @@ def load_weights(path: Path, modules: Mapping[str, nn.Module], expected: Transfe
     header = _header_of(path, expected)
     targets = {name: tuple(target.shape) for name, target in _named_tensors(modules).items()}
     _refuse(path, mismatch(targets, tensor_shapes(path)))
-    with _opened(path) as file:
+    with open_safetensors(path) as file:
         for module_name, module in modules.items():
             state = {
                 key: file.get_tensor(f"{module_name}.{key}").to(target.dtype)
@@ -180,10 +180,24 @@ def overlay_weights(
     shapes = tensor_shapes(path)
     held = {name: tuple(target.shape) for name, target in targets.items() if name in shapes}
     _refuse(path, mismatch(held, shapes))
-    with _opened(path) as file:
+    with open_safetensors(path) as file:
         for name in shapes:
             targets[name].copy_(file.get_tensor(name))
     return header
+
+
+def open_safetensors(path: Path) -> safe_open:
+    """Open a safetensors file.
+
+    Raises:
+        InputError: no file, or a truncated or foreign one.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a whole safetensors file: {error}") from error
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -192,7 +206,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         InputError: no file, or a truncated or foreign one.
     """
-    with _opened(path) as file:
+    with open_safetensors(path) as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
@@ -251,15 +265,6 @@ def _alone(value: Tensor, written: set[int]) -> Tensor:
 
 def _named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
-
-
-def _opened(path: Path) -> safe_open:
-    if not path.is_file():
-        raise InputError(f"{path}: no such weights file")
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a whole safetensors file: {error}") from error
 
 
 def _listed(what: str, names: Iterable[str]) -> str:

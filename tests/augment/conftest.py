@@ -54,6 +54,8 @@ class SeededGenerator:
 
     name = "seeded"
 
+    uses_prompts = True
+
     def __init__(self) -> None:
         self.calls: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
         self.fail_at_call: int | None = None

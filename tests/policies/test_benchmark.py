@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cosmos_engine.config import load_config
 from cosmos_engine.errors import InputError
 from cosmos_engine.report.benchmark import read_benchmark
 from policies.benchmark import BenchmarkConfig, Contestant, choose_shifts, markdown_table, run_benchmark, summarize
@@ -166,6 +167,19 @@ def test_folder_of_another_benchmark_names_what_differs(arena: SquareArena, tmp_
         run_benchmark([other], arena, ["dark"], CONFIG, tmp_path)
 
 
+def test_cells_of_other_strengths_are_not_taken_for_these(point_mass: Callable[..., Any], tmp_path: Path) -> None:
+    class Named(SquareArena):
+        def prepare(self, environment: Any, shift: str, seed: int) -> None:
+            environment.brightness = 0
+
+    weaker = load_config(BenchmarkConfig, None, ["shifts.camera_pose.turn_deg=[1,2]"], CONFIG)
+    shifts = ["camera_noise", "camera_pose"]
+    run_benchmark([_contestant()], Named(point_mass), shifts, CONFIG, tmp_path)
+    run_benchmark([_contestant()], Named(point_mass), ["camera_noise"], weaker, tmp_path)  # is the same under both
+    with pytest.raises(InputError, match=r"holds another benchmark: strengths is .*5\.0.* there and .*2\.0.* here"):
+        run_benchmark([_contestant()], Named(point_mass), shifts, weaker, tmp_path)
+
+
 def test_trials_on_training_starts_are_refused(arena: SquareArena, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"trained on 2 of the trials' starts \(seed 103\); choose another first_seed"):
         run_benchmark([_contestant(demo_seeds=frozenset({1, 103, 105}))], arena, ["dark"], CONFIG, tmp_path)
@@ -186,8 +200,9 @@ def test_two_policies_of_one_name_are_refused(arena: SquareArena, tmp_path: Path
 
 
 def test_shifts_are_chosen_by_name() -> None:
-    known = ("vanilla", "table_texture")
-    assert choose_shifts("all", known) == ["vanilla", "table_texture"]
+    known = ("vanilla", "table_texture", "everything")
+    assert choose_shifts("all", known) == ["vanilla", "table_texture", "everything"]
+    assert choose_shifts("everything", known) == ["everything"]
     assert choose_shifts("table_texture, vanilla,vanilla", known) == ["table_texture", "vanilla"]
     with pytest.raises(InputError, match="shift 'table_textur': unknown; did you mean 'table_texture'"):
         choose_shifts("table_textur", known)

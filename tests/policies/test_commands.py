@@ -6,12 +6,15 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cosmos_engine.config import config_folder, load_config
 from cosmos_engine.errors import InputError
-from policies.benchmark import BenchmarkConfig
-from policies.commands import add_commands
+from cosmos_engine.sim.shifts import SHIFTS
+from cosmos_engine.sim.strengths import ShiftStrengths
+from policies.benchmark import BenchmarkConfig, choose_shifts
+from policies.commands import _TabletopArena, add_commands
 from policies.diffusion import check_policy_config
 from policies.training import TrainConfig
 
@@ -61,6 +64,7 @@ def test_benchmark_of_a_policy_for_another_robot_names_what_differs(run: Path, t
         (["--task", "lif"], "task 'lif'"),
         (["--task", "lift", "--shifts", "tabletexture"], "shift 'tabletexture': unknown; did you mean 'table_texture'"),
         (["--task", "lift", "--config", "defalt"], "config 'benchmark/defalt'"),
+        (["--task", "lift", "--strengths", "defalt"], "config 'shifts/defalt'.*did you mean 'shifts/default'"),
         (["--task", "lift", "--device", "tpu"], "device: expected auto, cpu or cuda"),
     ],
 )
@@ -68,6 +72,35 @@ def test_mistyped_benchmark_is_one_line(run: Path, tmp_path: Path, arguments: li
     with pytest.raises(InputError, match=message) as error:
         _run("benchmark", run, "--out", tmp_path, *arguments)
     assert "\n" not in str(error.value)
+
+
+def test_mistyped_strength_names_the_nearest(run: Path, tmp_path: Path) -> None:
+    message = r"unknown key 'shifts.camera_pose.turn'; did you mean 'shifts.camera_pose.turn_deg'"
+    with pytest.raises(InputError, match=message):
+        _run("benchmark", run, "shifts.camera_pose.turn=[1,2]", "--task", "lift", "--out", tmp_path)
+
+
+def test_strength_that_training_has_is_said(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weak = ["shifts.light_intensity.dim_level=[0.6,0.7]", "--shifts", "light_intensity"]
+    with pytest.raises(InputError, match="policy bc: expects"):
+        _run("benchmark", run, *weak, "--task", "lift", "--trials", "1", "--out", tmp_path)
+    assert "note: shifts.light_intensity.dim_level [0.6, 0.7] overlaps" in capsys.readouterr().err
+
+
+def test_arena_knows_every_shift_and_no_shift_is_called_all() -> None:
+    arena = _TabletopArena("lift", ("agentview",), 32, ShiftStrengths())
+    assert arena.shifts == tuple(SHIFTS)
+    assert "all" not in arena.shifts
+    assert choose_shifts("all", arena.shifts) == list(SHIFTS)
+    environment = arena.make()
+    starts = []
+    for shift in arena.shifts:
+        arena.prepare(environment, shift, 5)
+        starts.append(environment.reset(5))
+    environment.close()
+    for start in starts[1:]:
+        for name, value in start.items():
+            assert np.array_equal(value, starts[0][name]) == (not name.endswith("_image")), name
 
 
 def test_mistyped_training_key_names_the_nearest(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ material_fields = st.fixed_dictionaries(
         "specular": shares,
         "shininess": shares,
         "seed": st.integers(0, 2**63 - 1),
+        "hue_turn_deg": st.floats(-180, 180),
     }
 )
 light_fields = st.fixed_dictionaries(

@@ -11,8 +11,16 @@ from torch import nn
 
 from cosmos_engine.transfer.config import TransferConfig
 from cosmos_engine.transfer.network import TransferNetwork
+from cosmos_engine.transfer.published.folder import (
+    DISTILLED,
+    GENERAL,
+    REASON1,
+    VAE,
+    Source,
+    WeightsFolder,
+    weights_name,
+)
 from cosmos_engine.transfer.weights import WeightsHeader, save_weights
-from cosmos_engine.transfer.weights_folder import DISTILLED, GENERAL, REASON1, VAE, Source, WeightsFolder, weights_name
 
 TEXT_WIDTH_IN = 24
 TOKENS = 6

@@ -11,8 +11,8 @@ from cosmos_engine.data import Dataset
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer import two_b
 from cosmos_engine.transfer.config import SIZES
+from cosmos_engine.transfer.published.folder import GENERAL, WeightsFolder
 from cosmos_engine.transfer.sampling import SAMPLING
-from cosmos_engine.transfer.weights_folder import GENERAL, WeightsFolder
 
 from .small_two_b import SMALL, FakeEncoder, write_weights
 

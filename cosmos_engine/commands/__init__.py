@@ -1,0 +1,1 @@
+"""What the command line does, a module a command; what a command needs is imported when it runs."""

@@ -1,0 +1,1 @@
+"""NVIDIA's published files: fetched, converted, kept with a manifest, verified and read."""
