@@ -6,7 +6,7 @@ h w latent cell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +44,9 @@ def encode_segment(
     clip: ControlClip, segment: Segment, codec: Codec, policy: WeightPolicy, device: torch.device
 ) -> Conditioning:
     """Encode what conditions a segment; once for all variants and denoise steps."""
-    videos = {modality: segment_video(video, segment, device) for modality, video in clip.controls.items()}
-    controls = {modality: codec.encode_control(video) for modality, video in videos.items()}
-    height, width = next(iter(videos.values())).shape[-2:]
+    videos = SegmentVideos(clip, segment, device)
+    controls = {modality: codec.encode_control(videos[modality]) for modality in videos}
+    height, width = (size + -size % TOKEN_STRIDE for size in clip.rgb.shape[1:3])
     L = latent_frames(len(segment.source_frames))
     tokens = (L, height // TOKEN_STRIDE, width // TOKEN_STRIDE)
     weights: dict[str, ControlWeight] = {
@@ -65,6 +65,27 @@ def encode_segment(
     return Conditioning(controls, {modality: resolved[modality] for modality in clip.weights}, region)
 
 
+class SegmentVideos(Mapping[Modality, Tensor]):
+    """The control videos of a segment, each made when it is asked for: at 1280x704 one is a gigabyte.
+
+    Args:
+        rows: how many rows of a batch see them.
+    """
+
+    def __init__(self, clip: ControlClip, segment: Segment, device: torch.device, rows: int = 1) -> None:
+        self._clip, self._segment, self._device, self._rows = clip, segment, device, rows
+
+    def __getitem__(self, modality: Modality) -> Tensor:
+        video = segment_video(self._clip.controls[modality], self._segment, self._device)
+        return video.expand(self._rows, -1, -1, -1, -1)
+
+    def __iter__(self) -> Iterator[Modality]:
+        return iter(self._clip.controls)
+
+    def __len__(self) -> int:
+        return len(self._clip.controls)
+
+
 def segment_video(
     frames_THWC: UInt8[np.ndarray, "t h w 3"], segment: Segment, device: torch.device
 ) -> Float[Tensor, "1 3 _ hh ww"]:
@@ -79,9 +100,9 @@ def as_video(frames_BTHWC: UInt8[np.ndarray, "b t h w 3"], device: torch.device)
 
 
 def as_frames(video_BCTHW: Float[Tensor, "b 3 t hh ww"], height: int, width: int) -> UInt8[np.ndarray, "b t h w 3"]:
-    """Undo `as_video`: round to grey levels and cut the padding off."""
-    levels = video_BCTHW[..., :height, :width].float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    return levels.permute(0, 2, 3, 4, 1).cpu().numpy()
+    """Undo `as_video`: round to grey levels and cut the padding off. Overwrites the video, which may be gigabytes."""
+    levels = video_BCTHW.float().clamp_(-1, 1).add_(1).mul_(127.5).round_().to(torch.uint8)
+    return levels[..., :height, :width].permute(0, 2, 3, 4, 1).cpu().numpy()
 
 
 @dataclass(frozen=True)

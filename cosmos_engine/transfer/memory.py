@@ -90,7 +90,9 @@ def estimate(
     """
     activations = ACTIVATIONS_PER_TOKEN + ACTIVATIONS_PER_BRANCH * work.branches
     network = work.tokens(config) * rows * config.width * element_bytes * activations
-    codec = work.height * work.width * WAN_BYTES_PER_PIXEL * element_bytes / 2
+    # The codec works row by row; its decoded rows stay, once as they come and once as float32.
+    decoded = rows * work.frames * 3 * (4 + element_bytes)
+    codec = work.height * work.width * (WAN_BYTES_PER_PIXEL * element_bytes / 2 + decoded)
     blocks = config.blocks + work.branches * config.control_blocks
     # Two blocks are on the device at a time; a tenth of the weights is in no block.
     on_device = weight_bytes * min(1.0, 2 / blocks + 0.1) if offload == "blocks" else weight_bytes

@@ -26,11 +26,11 @@ from cosmos_engine.transfer.codec import Codec
 from cosmos_engine.transfer.conditioning import (
     BatchConditioning,
     Conditioning,
+    SegmentVideos,
     as_frames,
     as_video,
     batch_conditioning,
     encode_segment,
-    segment_video,
 )
 from cosmos_engine.transfer.flow import VelocityField, gaussian_noise, segment_seeds
 from cosmos_engine.transfer.memory import MemoryPlan, SegmentWork, plan_memory
@@ -303,10 +303,7 @@ class Transfer25:
         for index in dict.fromkeys(row.clip for row in rows):
             clip = clips[index]
             of_clip = [at for at, row in enumerate(rows) if row.clip == index]
-            controls = {
-                modality: segment_video(video, segment, self._device).expand(len(of_clip), -1, -1, -1, -1)
-                for modality, video in clip.controls.items()
-            }
+            controls = SegmentVideos(clip, segment, self._device, rows=len(of_clip))
             video = self._model.codec.decode(latent[of_clip], controls)
             frames.append(as_frames(video, *clip.rgb.shape[1:3]))
         return np.concatenate(frames)

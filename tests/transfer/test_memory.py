@@ -22,7 +22,7 @@ def test_720p_with_four_controls_is_planned_within_24_gib():
 
 def test_a_smaller_limit_moves_more_and_a_larger_one_batches_more():
     small = SegmentWork(height=256, width=320, frames=93, branches=1, rows=10)
-    policies = [plan_memory(CONFIG, FOUR_BRANCHES, HD, limit * GIB).offload for limit in (24, 16, 12)]
+    policies = [plan_memory(CONFIG, FOUR_BRANCHES, HD, limit * GIB).offload for limit in (24, 16, 13)]
     assert policies == ["resident", "turns", "blocks"]
     assert plan_memory(CONFIG, FOUR_BRANCHES, small, 80 * GIB).rows > 1
 
