@@ -22,6 +22,7 @@ from cosmos_engine.commands.generator import (
     open_generator,
     sampling_config,
 )
+from cosmos_engine.commands.posttrain import add_posttrain_command
 from cosmos_engine.commands.transfer import add_transfer_command
 from cosmos_engine.commands.weights import add_weights_command
 from cosmos_engine.config import load_config
@@ -105,13 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_transfer_command(commands)
     add_weights_command(commands)
-
-    posttrain = commands.add_parser("posttrain", help="train a tiny checkpoint on pairs rendered on the table-top")
-    posttrain.add_argument("--out", type=Path, required=True, help="folder of the run; the same command resumes it")
-    posttrain.add_argument("--clips", type=Path, help="folder of the rendered clips (default: OUT/clips)")
-    posttrain.add_argument("--config", help="a name in configs or a YAML file")
-    _add_overrides(posttrain)
-    posttrain.set_defaults(run=_posttrain)
+    add_posttrain_command(commands)
 
     for point in sorted(entry_points(group="cosmos_engine.commands"), key=lambda point: point.name):
         point.load()(commands)
@@ -147,7 +142,10 @@ def _augment(args: argparse.Namespace) -> int:
     variants = [] if args.variants is None else [f"variants={args.variants}"]
     config = load_config(AugmentConfig, None, [*variants, *of_job], AugmentConfig(recipe=recipe))
     generator = open_generator(args, list(config.recipe.weights), sampling)
-    augment(recording, args.out, generator, config, prompts)
+    try:
+        augment(recording, args.out, generator, config, prompts)
+    finally:
+        generator.close()
     print(f"dataset: {args.out}")
     return 0
 
@@ -209,14 +207,6 @@ def _inspect(args: argparse.Namespace) -> int:
 
 def _is_dataset(path: Path) -> bool:
     return (path / "data").is_dir() and (path / "meta").is_dir()
-
-
-def _posttrain(args: argparse.Namespace) -> int:
-    from cosmos_engine.transfer.training.posttrain import PosttrainConfig, posttrain
-
-    file = posttrain(args.out, load_config(PosttrainConfig, args.config, args.overrides), args.clips)
-    print(f"checkpoint: {file}")
-    return 0
 
 
 def _shipped(group: str, name: str) -> str:

@@ -104,7 +104,7 @@ def open_transfer25(
     from cosmos_engine.transfer.transfer25 import Transfer25
 
     if args.generator == TINY:
-        for option in ("weights", "max_memory", "compile"):
+        for option in ("weights", "resolution", "fit", "max_memory", "compile"):
             if getattr(args, option):
                 raise InputError(f"{_flag(option)}: only for transfer25-2b; {TINY} has no use for it")
         return Transfer25.tiny(args.checkpoint, sampling, args.device or "cpu")

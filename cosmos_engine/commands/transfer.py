@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cosmos_engine.commands.generator import add_generator_arguments, open_transfer25, sampling_config
+from cosmos_engine.commands.generator import TINY, add_generator_arguments, open_transfer25, sampling_config
 from cosmos_engine.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def _transfer(args: argparse.Namespace) -> int:
 
     def opened(modalities: Sequence[Modality], first: SamplingConfig) -> ResamplingGenerator:
         # The job frames every sample itself, so the generator's own framing only needs to be a valid one.
-        framed = argparse.Namespace(**vars(args) | {"resolution": samples[0].resolution, "fit": "letterbox"})
+        framing = {} if args.generator == TINY else {"resolution": samples[0].resolution, "fit": "letterbox"}
+        framed = argparse.Namespace(**vars(args) | framing)
         return open_transfer25(framed, modalities, first)
 
     made_with = {"generator": args.generator, "weight_policy": args.weight_policy}

@@ -85,6 +85,12 @@ def test_what_a_baseline_has_no_use_for_is_one_line(name, words, named, demos, t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [["--weights", "x"], ["--resolution", "480"], ["--fit", "crop"], ["--compile"]])
+def test_what_tiny_has_no_use_for_is_one_line(words, demos, tmp_path, capsys):
+    assert main(["augment", str(demos), "--out", str(tmp_path / "x.zarr"), *words]) == 2
+    assert f"{words[0]}: only for transfer25-2b" in capsys.readouterr().err
+
+
 def test_prompts_are_for_texture_and_not_for_photometric(demos, tmp_path, capsys):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a plain blue table\n")

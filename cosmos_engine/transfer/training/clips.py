@@ -1,38 +1,46 @@
-"""A pool of training clips: short pieces of expert episodes, rendered under random looks.
+"""A pool of training clips: short pieces of episodes with their passes, and words for what they look like.
 
 clips/
-    groups/000000.safetensors   the clips of one expert episode, written atomically:
-                                rgb uint8 (n, t, h, w, 3), depth float16 (n, t, h, w) in metres (inf = no hit),
-                                instance uint8 (n, t, h, w); metadata "clips": words and foreground ids, as JSON
+    groups/000000.safetensors   the clips of one episode, written atomically: rgb uint8 (n, t, h, w, 3), depth float16
+                                (n, t, h, w) in metres (inf = no hit), instance uint8 or uint16 (n, t, h, w);
+                                metadata "clips": words or prompts, and foreground ids, as JSON
     manifest.json               written last: its existence means that the pool is complete
+
+`render_clips` makes a pool with the embedded simulator under random looks, `recorded.record_clips` from recordings.
+Files are mapped into memory: a clip costs what is read of it.
 """
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import json
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
-from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 from tqdm import tqdm
 
-from cosmos_engine.data import CameraPasses, atomic_file, write_file
+from cosmos_engine.data import CameraPasses, make_folder, write_file
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.appearance import Appearance, sample_appearance
 from cosmos_engine.sim.environment import CameraFrame
-from cosmos_engine.sim.experts import Expert
-from cosmos_engine.sim.tabletop import TabletopEnvironment
-from cosmos_engine.sim.tasks import TASKS
-from cosmos_engine.transfer.prompt import SceneWords
+from cosmos_engine.transfer.prompt import SceneWords, scene_prompt
 
+if TYPE_CHECKING:  # MuJoCo is needed to render only, not to read a pool
+    from cosmos_engine.sim.tabletop import TabletopEnvironment
+
+MANIFEST = "manifest.json"
+HELD_OUT_SHARE = 0.02  # clips at the end of a pool that no update sees; sample sheets show them
 ACTION_NOISE = 0.15  # of the expert that moves the scene: more poses than the demos themselves
 RECOLOR_SHARE = 0.5  # looks whose objects take other colours than the task's instruction says
 LOOKS_PER_GROUP = 2  # one expert episode serves this many looks, each seen by both cameras
@@ -68,55 +76,159 @@ class ClipPoolConfig:
 
 @dataclass(frozen=True)
 class TrainingClip:
-    """One clip of the pool with the words that describe its look.
+    """One clip of the pool with what says how it looks.
 
     Attributes:
         rgb, depth_m, instance: the render passes; depth in metres, inf = no hit.
-        words: the look in words.
+        words: the look in words; None where it is not known part by part.
         foreground: instance ids of robot and manipulated objects.
+        prompts: what is said in place of `words`, one of them at a time.
     """
 
     rgb: UInt8[np.ndarray, "t h w 3"]
     depth_m: Float32[np.ndarray, "t h w"]
     instance: UInt16[np.ndarray, "t h w"]
-    words: SceneWords
+    words: SceneWords | None
     foreground: tuple[int, ...]
+    prompts: tuple[str, ...] = ()
+
+    def prompt(self, rng: np.random.Generator) -> str:
+        """Return a prompt for this clip in one of its phrasings."""
+        return scene_prompt(self.words, rng) if self.words else self.prompts[rng.integers(len(self.prompts))]
 
 
 class ClipPool:
     """Read a complete pool; a clip is read from disk when it is asked for.
 
+    Attributes:
+        folder: where it is.
+        frames: frames of every clip.
+        size: height and width of every clip in pixels.
+        groups: the number of clips of each group; clips of one group may be of one episode.
+
     Raises:
-        InputError: no complete pool at `folder`.
+        InputError: no complete pool at `folder`, or a group of it is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
-        manifest = folder / "manifest.json"
-        if not manifest.is_file():
-            raise InputError(f"{folder}: no complete clip pool here (manifest.json is missing)")
-        self.config = ClipPoolConfig(**json.loads(manifest.read_text()))
-        groups = range(self.config.clips // CLIPS_PER_GROUP)
-        self._groups = [safe_open(_group_file(folder, group), "numpy") for group in groups]
-        self._described = [json.loads(file.metadata()["clips"]) for file in self._groups]
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        try:
+            if "groups" in self.manifest:
+                self.groups = [int(count) for count in self.manifest["groups"]]
+                height, width = self.manifest["size"]
+            else:
+                self.groups = [CLIPS_PER_GROUP] * (self.config.clips // CLIPS_PER_GROUP)
+                height = width = self.config.image_size
+            self.frames = int(self.manifest["frames"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{folder / MANIFEST}: not the manifest of a clip pool: {error}") from error
+        self.size = (int(height), int(width))
+        self._ends = list(accumulate(self.groups))
+        self._files = [_opened(group_file(folder, group)) for group in range(len(self.groups))]
+        self._described: list[list[dict[str, Any]]] = [
+            json.loads((file.metadata() or {})["clips"]) for file in self._files
+        ]
 
     def __len__(self) -> int:
-        return self.config.clips
+        return self._ends[-1]
+
+    @property
+    def config(self) -> ClipPoolConfig:
+        """What the pool was rendered from.
+
+        Raises:
+            InputError: it was made from recordings.
+        """
+        if "groups" in self.manifest:
+            raise InputError(f"{self.folder}: expected clips of the embedded simulator, got clips of recordings")
+        return ClipPoolConfig(**self.manifest)
 
     def clip(self, index: int, start: int = 0, frames: int | None = None) -> TrainingClip:
         """Return frames `start : start + frames` of clip `index`."""
-        group, place = divmod(index, CLIPS_PER_GROUP)
-        stop = self.config.frames if frames is None else start + frames
+        group, place = self._at(index)
+        stop = self.frames if frames is None else start + frames
         rgb, depth, instance = (
-            self._groups[group].get_slice(name)[place, start:stop] for name in ("rgb", "depth", "instance")
+            self._files[group].get_slice(name)[place, start:stop] for name in ("rgb", "depth", "instance")
         )
         described = self._described[group][place]
+        words = SceneWords(**described["words"]) if described.get("words") else None
         return TrainingClip(
             rgb,
             depth.astype(np.float32),
             instance.astype(np.uint16),
-            SceneWords(**described["words"]),
+            words,
             tuple(described["foreground"]),
+            tuple(described.get("prompts", ())),
         )
+
+    def prompt(self, index: int, rng: np.random.Generator) -> str:
+        """Return what `clip(index).prompt(rng)` does, without reading a pixel."""
+        described = self.described(index)
+        if described.get("words"):
+            return scene_prompt(SceneWords(**described["words"]), rng)
+        return str(described["prompts"][rng.integers(len(described["prompts"]))])
+
+    def described(self, index: int) -> Mapping[str, Any]:
+        """Return what the pool's file says of a clip: its words or prompts, and its foreground ids."""
+        group, place = self._at(index)
+        return self._described[group][place]
+
+    def _at(self, index: int) -> tuple[int, int]:
+        group = bisect.bisect_right(self._ends, index)
+        return group, index - self._ends[group] + self.groups[group]
+
+
+def training_indices(pool: ClipPool) -> range:
+    """Return the clips that updates may see; of clips of recordings, whole episodes."""
+    share = int(len(pool) * (1 - HELD_OUT_SHARE))
+    if "groups" not in pool.manifest:
+        return range(share)
+    begins = accumulate(pool.groups[:-1], initial=0)
+    return range(max(begin for begin in begins if begin <= share) or share)
+
+
+def held_out_indices(pool: ClipPool) -> range:
+    """Return the clips that no update sees."""
+    return range(training_indices(pool).stop, len(pool))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read what a complete pool says about itself.
+
+    Raises:
+        InputError: no complete pool, or a damaged manifest.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise InputError(f"{folder}: no complete clip pool here ({MANIFEST} is missing)")
+    try:
+        return dict(json.loads(manifest.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{manifest}: cannot be read: {error}") from error
+
+
+def group_file(folder: Path, group: int) -> Path:
+    """Return where a pool keeps a group of clips."""
+    return folder / "groups" / f"{group:06d}.safetensors"
+
+
+def write_group(file: Path, clips: Sequence[Mapping[str, np.ndarray]], described: Sequence[Mapping[str, Any]]) -> None:
+    """Write a group of clips, each with rgb, depth_m and instance, and what is said of each."""
+    instance = np.stack([clip["instance"] for clip in clips])
+    arrays = {
+        "rgb": np.stack([clip["rgb"] for clip in clips]),
+        "depth": np.stack([clip["depth_m"] for clip in clips]).astype(np.float16),
+        "instance": instance.astype(np.uint8) if instance.max() < 256 else instance,
+    }
+    write_file(file, save(arrays, {"clips": json.dumps(list(described))}))
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return safe_open(file, "numpy")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{file}: missing, truncated or damaged: {str(error).splitlines()[0]}") from error
 
 
 def render_clips(folder: Path, config: ClipPoolConfig) -> ClipPool:
@@ -127,18 +239,20 @@ def render_clips(folder: Path, config: ClipPoolConfig) -> ClipPool:
     Raises:
         InputError: `folder` holds a pool of another config.
     """
-    (folder / "groups").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "groups")
     wanted = {name: getattr(config, name) for name in ("frames", "image_size", "seed")}
     begun = folder / "config.json"
-    if begun.is_file() and json.loads(begun.read_text()) != wanted:
-        raise InputError(f"{folder}: holds clips of {begun.read_text()}, expected {json.dumps(wanted)}")
+    for file in (begun, folder / MANIFEST):
+        kept = json.loads(file.read_text()) if file.is_file() else wanted
+        if any(kept.get(name) != value for name, value in wanted.items()):
+            raise InputError(f"{folder}: holds clips of {json.dumps(kept)}, expected {json.dumps(wanted)}")
     write_file(begun, json.dumps(wanted).encode())
-    todo = [g for g in range(config.clips // CLIPS_PER_GROUP) if not _group_file(folder, g).is_file()]
+    todo = [g for g in range(config.clips // CLIPS_PER_GROUP) if not group_file(folder, g).is_file()]
     if todo:
         shares = [todo[worker :: config.workers] for worker in range(min(config.workers, len(todo)))]
         with ProcessPoolExecutor(config.workers, multiprocessing.get_context("spawn")) as workers:
             list(workers.map(partial(_render_groups, folder, config), shares))
-    write_file(folder / "manifest.json", json.dumps({**wanted, "clips": config.clips}).encode())
+    write_file(folder / MANIFEST, json.dumps({**wanted, "clips": config.clips}).encode())
     return ClipPool(folder)
 
 
@@ -154,26 +268,19 @@ def scene_words(appearance: Appearance, shapes: dict[str, str]) -> SceneWords:
     )
 
 
-def _group_file(folder: Path, group: int) -> Path:
-    return folder / "groups" / f"{group:06d}.safetensors"
-
-
 def _render_groups(folder: Path, config: ClipPoolConfig, groups: Sequence[int]) -> None:
+    from cosmos_engine.sim.tabletop import TabletopEnvironment
+    from cosmos_engine.sim.tasks import TASKS
+
     environments = {task: TabletopEnvironment(task, image_size=config.image_size, render=False) for task in TASKS}
     for group in tqdm(groups, desc="render clips", unit="group", position=groups[0] % config.workers):
         rng = np.random.default_rng((config.seed, group))
         environment = environments[list(TASKS)[group % len(TASKS)]]
         passes, described = [], []
         for clip, words, foreground in _group_clips(environment, config, rng):
-            passes.append(clip)
+            passes.append({"rgb": clip.rgb, "depth_m": clip.depth_m, "instance": clip.instance})
             described.append({"words": dataclasses.asdict(words), "foreground": foreground})
-        arrays = {
-            "rgb": np.stack([clip.rgb for clip in passes]),
-            "depth": np.stack([clip.depth_m for clip in passes]).astype(np.float16),
-            "instance": np.stack([clip.instance for clip in passes]).astype(np.uint8),
-        }
-        with atomic_file(_group_file(folder, group)) as file:
-            save_file(arrays, file, {"clips": json.dumps(described)})
+        write_group(group_file(folder, group), passes, described)
     for environment in environments.values():
         environment.close()
 
@@ -209,6 +316,8 @@ def _stacked(frames: Sequence[CameraFrame]) -> CameraPasses:
 
 def _expert_states(environment: TabletopEnvironment, rng: np.random.Generator, frames: int) -> list[np.ndarray]:
     """Return the states of one expert episode with noisy actions, at least `frames` of them."""
+    from cosmos_engine.sim.experts import Expert
+
     environment.reset(int(rng.integers(2**31)))
     expert = Expert(environment.task, action_noise=ACTION_NOISE, rng=rng)
     states = [environment.get_state()]

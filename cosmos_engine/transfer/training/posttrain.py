@@ -1,243 +1,211 @@
-"""Post-train a Transfer2.5 network on pairs of controls and looks: codec, text encoder, then the network."""
+"""Post-train a tiny Transfer2.5 on pairs of controls and looks: stage by stage, or one branch alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from cosmos_engine.controls import ControlClip, Modality, Recipe, depth_control, edge_control, seg_control
-from cosmos_engine.data import write_file
-from cosmos_engine.report.sheet import contact_sheet
-from cosmos_engine.transfer.codec import SPATIAL_STRIDE, GuidedCodec, control_latent
-from cosmos_engine.transfer.control_weights import resolve_weights
-from cosmos_engine.transfer.prompt import scene_prompt
-from cosmos_engine.transfer.segments import latent_frames
+from cosmos_engine.controls import MODALITIES, Modality
+from cosmos_engine.data import make_folder, write_file
+from cosmos_engine.errors import InputError
+from cosmos_engine.transfer.codec import CELL_CHANNELS
+from cosmos_engine.transfer.config import TransferConfig
 from cosmos_engine.transfer.tiny import TinyModel, save_tiny
-from cosmos_engine.transfer.training.batch import Batch, draw_batch, latent_foreground
-from cosmos_engine.transfer.training.clips import ClipPool, ClipPoolConfig, TrainingClip, render_clips
-from cosmos_engine.transfer.training.stage import Stage, StageConfig
+from cosmos_engine.transfer.training.clips import MANIFEST, ClipPool, render_clips
+from cosmos_engine.transfer.training.codec_stage import train_codec
+from cosmos_engine.transfer.training.config import PosttrainConfig
+from cosmos_engine.transfer.training.decoder_stage import train_decoder
+from cosmos_engine.transfer.training.network_stage import train_network
+from cosmos_engine.transfer.training.processes import Processes, open_processes
+from cosmos_engine.transfer.training.recorded import record_clips
+from cosmos_engine.transfer.training.stream import BatchSource
 from cosmos_engine.transfer.training.text_stage import train_text
-from cosmos_engine.transfer.transfer25 import Transfer25
+from cosmos_engine.transfer.transfer25 import computes_bfloat16
+from cosmos_engine.transfer.weights import load_weights, read_header, weights_sha256
 
-HELD_OUT_SHARE = 0.02  # clips at the end of the pool that no update sees; sample sheets show them
-FOREGROUND_WEIGHT = 5.0  # weight of robot and objects in the loss; they are few pixels, and a demo lives in them
-TIMESTEP_SHIFT = 5.0
-# Share of clips at times in [0.98, 1]. Latents of a table-top are smooth: below that, averaging out the noise already
-# shows the look, and a network trained with the shift alone learnt to denoise and never looked at its controls.
-PURE_NOISE_SHARE = 0.85
-LATENT_NOISE = 0.15  # noise on the codec's latents in training, so that the decoder forgives the network's errors
-CONDITIONAL_SHARE = 0.3  # share of batches whose first latent frame is given, as in every segment but the first
-
-
-def _codec_stage() -> StageConfig:
-    return StageConfig(updates=440, batch=8, frames=9, rate=2e-3, ema=0.98)
-
-
-def _text_stage() -> StageConfig:
-    return StageConfig(updates=500, batch=128, rate=2e-3, ema=0.98)
-
-
-def _network_stage() -> StageConfig:
-    return StageConfig(updates=1000, batch=16, frames=9, rate=1e-3, ema=0.99, save_every=100)
-
-
-def _decoder_stage() -> StageConfig:
-    return StageConfig(updates=300, batch=8, frames=9, rate=1e-3, ema=0.98, save_every=50)
+CHECKPOINT = "transfer25-tiny.safetensors"
 
 
 @dataclass(frozen=True)
-class PosttrainConfig:
-    """What `cosmos-engine posttrain` does: pairs to render, and the four stages."""
+class ClipSource:
+    """Where training clips come from.
 
-    clips: ClipPoolConfig = field(default_factory=ClipPoolConfig)
-    codec: StageConfig = field(default_factory=_codec_stage)
-    text: StageConfig = field(default_factory=_text_stage)
-    network: StageConfig = field(default_factory=_network_stage)
-    decoder: StageConfig = field(default_factory=_decoder_stage)
+    Attributes:
+        folder: of the clip pool; None means `clips` in the run's folder. A complete pool is used as it is unless
+            `render` or `recordings` ask for certain clips.
+        recordings: folders of recordings to cut into clips; none means that clips are rendered.
+        prompts: for the recordings, see `recorded.record_clips`.
+        render: render what the config asks for even where the folder holds a complete pool.
+    """
+
+    folder: Path | None = None
+    recordings: Sequence[Path] = ()
+    prompts: Sequence[str] = ()
+    render: bool = True
 
 
-def posttrain(out: Path, config: PosttrainConfig, clips: Path | None = None) -> Path:
-    """Render pairs, train codec and network of size tiny, and write the checkpoint; resumes what was stopped.
+def posttrain(
+    out: Path,
+    config: PosttrainConfig,
+    clips: ClipSource | None = None,
+    *,
+    init: Path | None = None,
+    branch: Modality | None = None,
+    device: str = "cpu",
+) -> Path:
+    """Make clips, train the stages, and write the checkpoint; resumes what was stopped.
+
+    Under torchrun every process calls this; they share each batch.
 
     Args:
         out: the run's folder: `clips/` (unless given), a checkpoint a stage, `log.jsonl`, sample sheets, the result.
         config: sizes and rates.
-        clips: folder of a clip pool to use or to make.
+        clips: what to train on; by default clips of the embedded simulator.
+        init: a checkpoint to begin from; None begins from scratch.
+        branch: train this branch alone; base, codec, text encoder and the other branches stay as in `init`, bit by bit.
+        device: "cpu", "cuda" or "cuda:N".
 
     Returns:
         The checkpoint file.
+
+    Raises:
+        InputError: before any work: a checkpoint, recording, pool or config that does not fit, a run that was begun
+            with others; during work: a loss that is not finite, which leaves the last good state in place.
     """
-    torch.manual_seed(config.network.seed)
-    pool = render_clips(clips or out / "clips", config.clips)
-    model = TinyModel()
-    train_codec(model.codec, pool, config.codec, out)
-    train_text(model.text, config.text, out)
-    train_network(model, pool, config.network, out)
-    train_decoder(model, pool, config.decoder, out)
-    file = out / "transfer25-tiny.safetensors"
-    save_tiny(file, model, {"posttrain": json.dumps(dataclasses.asdict(config))})
+    check_stages(config, init, branch)
+    with open_processes(device) as processes:
+        model = begun_model(init, branch, config.network.seed)
+        clips = clips or ClipSource()
+        folder = clips.folder or out / "clips"
+        make_folder(out)
+        processes.first(lambda: check_run(out, init, branch))
+        processes.first(lambda: make_pool(folder, config, clips))
+        pool = ClipPool(folder)
+        config.check(pool, processes.count)
+        check_prompts(model, pool)
+        train_stages(model.to(processes.device), pool, config, out, processes, branch)
+        file = out / CHECKPOINT
+        notes = {"posttrain": json.dumps(dataclasses.asdict(config)), "init": init_sha256(init), "branch": branch or ""}
+        processes.first(lambda: save_tiny(file, model.cpu(), notes))
     return file
 
 
-def training_indices(pool: ClipPool) -> range:
-    """Return the clips that updates may see."""
-    return range(int(len(pool) * (1 - HELD_OUT_SHARE)))
+def train_stages(
+    model: TinyModel,
+    pool: ClipPool,
+    config: PosttrainConfig,
+    out: Path,
+    processes: Processes,
+    branch: Modality | None = None,
+) -> None:
+    """Train the stages of the config that are not left out, in order."""
+    if processes.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True  # every batch of a stage has the same sizes
+    bfloat16 = computes_bfloat16(processes.device) if config.bfloat16 is None else config.bfloat16
+    source = BatchSource(pool, config.draw, processes, branch, config.threads, bfloat16)
+    for name, _ in config.stages():
+        if name == "codec":
+            train_codec(model.codec, source, config.codec, out)
+        elif name == "text":
+            train_text(model.text, config.text, out, processes)
+        elif name == "network":
+            train_network(model, source, config.network, out, branch)
+        else:
+            train_decoder(model, source, config.decoder, config.critic, out)
 
 
-def held_out_indices(pool: ClipPool) -> range:
-    """Return the clips that no update sees."""
-    return range(training_indices(pool).stop, len(pool))
+def make_pool(folder: Path, config: PosttrainConfig, clips: ClipSource) -> None:
+    """Have the clips in `folder`: cut from recordings, rendered, or there already."""
+    if clips.recordings:
+        record_clips(folder, clips.recordings, config.recorded, clips.prompts)
+    elif clips.render or not (folder / MANIFEST).is_file():
+        render_clips(folder, config.clips)
 
 
-def train_codec(codec: GuidedCodec, pool: ClipPool, config: StageConfig, out: Path) -> None:
-    """Train the codec to reconstruct clips from noisy latents and the controls."""
-    codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
-    stage = Stage("codec", codec, config, out)
+def begun_model(init: Path | None, branch: Modality | None, seed: int) -> TinyModel:
+    """Return the model that training begins with; a branch that `init` lacks is added and says nothing yet.
 
-    def loss(update: int) -> Tensor:
-        rng, noise = _randomness(config.seed, 1, update)
-        batch = draw_batch(pool, training_indices(pool), config.batch, config.frames, rng)
-        with torch.autocast("cpu", torch.bfloat16):
-            latent = codec.encode(batch.rgb_BCTHW)
-            latent = latent + LATENT_NOISE * torch.randn(latent.shape, generator=noise)
-            rebuilt = codec.decode(latent, batch.controls).float()
-        return reconstruction_loss(rebuilt, batch)
-
-    stage.run(loss)
-
-
-def reconstruction_loss(rebuilt_BCTHW: Tensor, batch: Batch) -> Tensor:
-    """Return L1 of values and of spatial differences, foreground weighted."""
-    weight = 1.0 + (FOREGROUND_WEIGHT - 1.0) * batch.foreground_BTHW[:, None].float()
-    weight = weight / weight.mean()
-    error = rebuilt_BCTHW - batch.rgb_BCTHW
-    differences = (error.diff(dim=-1).abs() * weight[..., 1:]).mean() + (
-        error.diff(dim=-2).abs() * weight[..., 1:, :]
-    ).mean()
-    return (error.abs() * weight).mean() + differences
+    Raises:
+        InputError: a checkpoint that is missing, damaged, or of no tiny model.
+    """
+    torch.manual_seed(seed)
+    if init is None:
+        return TinyModel()
+    config = read_header(init).config
+    check_tiny(init, config)
+    model = TinyModel(config)
+    load_weights(init, dict(model.named_children()), config)
+    model.codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
+    if branch is None or branch in config.modalities:
+        return model
+    known = tuple(m for m in MODALITIES if m in (*config.modalities, branch))
+    extended = TinyModel(dataclasses.replace(config, modalities=known))
+    extended.codec, extended.text, extended.network.base = model.codec, model.text, model.network.base
+    for modality in config.modalities:
+        extended.network.branches[modality] = model.network.branch(modality)
+    return extended
 
 
-def train_network(model: TinyModel, pool: ClipPool, config: StageConfig, out: Path) -> None:
-    """Train network and branches by flow matching on the frozen codec's latents and text encoder's tokens."""
-    model.codec.eval().requires_grad_(False)
-    model.text.eval().requires_grad_(False)
-    stage = Stage("network", model.network, config, out)
-    shown = TinyModel(model.network.config)
-    for name, part in (("network", stage.average), ("codec", model.codec), ("text", model.text)):
-        shown.add_module(name, part)
-
-    def loss(update: int) -> Tensor:
-        rng, noise = _randomness(config.seed, 2, update)
-        batch = draw_batch(pool, training_indices(pool), config.batch, config.frames, rng)
-        with torch.autocast("cpu", torch.bfloat16):
-            with torch.no_grad():
-                x0 = model.codec.encode(batch.rgb_BCTHW).float()
-            return flow_matching_loss(model, x0, batch, rng, noise)
-
-    def draw_samples(updates: int) -> None:
-        write_file(out / f"samples_{updates:06d}.png", sample_sheet(shown, pool))
-
-    stage.run(loss, draw_samples)
+def check_tiny(file: Path, config: TransferConfig) -> None:
+    """Raise InputError unless a checkpoint's network goes with the tiny codec and text encoder."""
+    expected = {"prediction": "x0", "control_channels": CELL_CHANNELS, "text_width_in": None, "image_width": None}
+    for name, value in expected.items():
+        if getattr(config, name) != value:
+            raise InputError(
+                f"{file}: expected a checkpoint of transfer25-tiny, whose {name} is {value}, "
+                f"got {getattr(config, name)}"
+            )
 
 
-def sample_sheet(model: TinyModel, pool: ClipPool, clips: int = 4, frames: int = 5) -> bytes:
-    """Return a PNG of held-out clips: the true render, and what the model makes of its controls and prompt."""
-    generator = Transfer25("transfer25-tiny", model)
-    rows: dict[str, np.ndarray] = {}
-    for index in held_out_indices(pool)[:clips]:
-        source = pool.clip(index)
-        prompt = scene_prompt(source.words, np.random.default_rng(index))
-        (made,) = generator.generate([clip_controls(source)], [prompt], [index])
-        rows |= {f"clip {index}": source.rgb, f"{index} made": made[0]}
-    return contact_sheet(rows, frames)
+def check_stages(config: PosttrainConfig, init: Path | None, branch: Modality | None) -> None:
+    """Raise InputError if nothing is trained, or more than the branch that shall be trained alone."""
+    names = [name for name, _ in config.stages()]
+    if not names:
+        raise InputError("every stage has updates=0: nothing to train")
+    if branch is None:
+        return
+    if init is None:
+        raise InputError(f"--branch {branch}: expected --init FILE, the checkpoint whose base stays as it is")
+    for name in names:
+        if name != "network":
+            raise InputError(
+                f"{name}.updates: expected 0 with --branch {branch}, which trains that branch alone, "
+                f"got {getattr(config, name).updates}"
+            )
 
 
-def clip_controls(clip: TrainingClip) -> ControlClip:
-    """Return a training clip with the controls of the default recipe."""
-    controls: dict[Modality, np.ndarray] = {
-        "edge": edge_control(clip.rgb),
-        "depth": depth_control(clip.depth_m),
-        "seg": seg_control(clip.instance, 0),
+def check_run(out: Path, init: Path | None, branch: Modality | None) -> None:
+    """Raise InputError if the run in `out` was begun from another checkpoint or for another branch."""
+    begun = {"init": init_sha256(init), "branch": branch or ""}
+    file = out / "run.json"
+    if file.is_file():
+        kept = dict(json.loads(file.read_text()))
+        for name, value in begun.items():
+            if kept.get(name) != value:
+                raise InputError(
+                    f"{out}: begun with --{name} {kept.get(name) or 'left out'}, now {value or 'left out'}; "
+                    "expected the same, or a folder of its own"
+                )
+    write_file(file, json.dumps(begun).encode())
+
+
+def init_sha256(init: Path | None) -> str:
+    """Return the digest of the checkpoint that training begins from; empty for none."""
+    return weights_sha256(init) if init else ""
+
+
+def check_prompts(model: TinyModel, pool: ClipPool) -> None:
+    """Raise InputError for a prompt of the pool that the text encoder does not take."""
+    said = {
+        prompt for index in range(len(pool)) for prompt in cast(list[str], pool.described(index).get("prompts", ()))
     }
-    return ControlClip(clip.rgb, controls, Recipe().weights)
-
-
-def train_decoder(model: TinyModel, pool: ClipPool, config: StageConfig, out: Path) -> None:
-    """Train the codec's decoder to draw true renders from what the network predicts in one denoise step.
-
-    Predicted latents are smoother than encoded ones; a decoder that has seen them takes contours from the controls.
-    The encoder stays, so the network's latents keep their meaning.
-    """
-    codec = model.codec
-    codec.requires_grad_(True)
-    for part in (codec.encoder, codec.group, codec.group_coarse):
-        part.requires_grad_(False)
-    model.network.eval().requires_grad_(False)
-    model.text.eval().requires_grad_(False)
-    stage = Stage("decoder", codec, config, out)
-
-    def loss(update: int) -> Tensor:
-        rng, noise = _randomness(config.seed, 3, update)
-        batch = draw_batch(pool, training_indices(pool), config.batch, config.frames, rng)
-        with torch.autocast("cpu", torch.bfloat16):
-            with torch.no_grad():
-                latent = predicted_from_noise(model, batch, noise)
-            rebuilt = codec.decode(latent, batch.controls).float()
-        return reconstruction_loss(rebuilt, batch)
-
-    stage.run(loss)
-
-
-def predicted_from_noise(model: TinyModel, batch: Batch, noise: torch.Generator) -> Tensor:
-    """Return the network's clean latent from pure noise under the batch's controls and prompts."""
-    B, _, T, H, W = batch.rgb_BCTHW.shape
-    cells = (latent_frames(T), H // SPATIAL_STRIDE, W // SPATIAL_STRIDE)
-    eps = torch.randn(B, model.network.config.latent_channels, *cells, generator=noise)
-    return predicted(model, eps, torch.ones(B), torch.zeros(1, 1, *cells), batch)
-
-
-def predicted(model: TinyModel, noisy_BCTHW: Tensor, t_B: Tensor, condition_B1THW: Tensor, batch: Batch) -> Tensor:
-    """Return the network's clean latent under the batch's controls, all of weight 1 and capped, and its prompts."""
-    controls = {modality: control_latent(video) for modality, video in batch.controls.items()}
-    return model.network(
-        noisy_BCTHW,
-        t_B,
-        model.text.encode(batch.prompts),
-        condition_mask_B1THW=condition_B1THW,
-        controls=controls,
-        weights=resolve_weights(dict.fromkeys(controls, 1.0), "capped"),
-    ).float()
-
-
-def flow_matching_loss(
-    model: TinyModel, x0_BCTHW: Tensor, batch: Batch, rng: np.random.Generator, noise: torch.Generator
-) -> Tensor:
-    """Return the error of the network's x0 at shifted random times, foreground weighted.
-
-    Times are u ~ U(0, 1) shifted to s u / (1 + (s - 1) u) (Esser et al. 2024, eq. 23), or near pure noise.
-    """
-    B = x0_BCTHW.shape[0]
-    u = torch.rand(B, generator=noise)
-    shifted = TIMESTEP_SHIFT * u / (1 + (TIMESTEP_SHIFT - 1) * u)
-    t = torch.where(torch.rand(B, generator=noise) < PURE_NOISE_SHARE, 1.0 - 0.02 * u, shifted)
-    eps = torch.randn(x0_BCTHW.shape, generator=noise)
-    t_B1111 = t.view(-1, 1, 1, 1, 1)
-    noisy = (1 - t_B1111) * x0_BCTHW + t_B1111 * eps
-    condition = torch.zeros_like(x0_BCTHW[:, :1])
-    if rng.random() < CONDITIONAL_SHARE:
-        condition[:, :, 0] = 1.0
-    noisy = torch.where(condition > 0, x0_BCTHW, noisy)
-    clean = predicted(model, noisy, t, condition, batch)
-    weight = (1.0 + (FOREGROUND_WEIGHT - 1.0) * latent_foreground(batch.foreground_BTHW)) * (1.0 - condition)
-    return ((clean - x0_BCTHW).square() * weight).sum() / (weight.sum() * x0_BCTHW.shape[1])
-
-
-def _randomness(seed: int, stage: int, update: int) -> tuple[np.random.Generator, torch.Generator]:
-    rng = np.random.default_rng((seed, stage, update))
-    return rng, torch.Generator().manual_seed(int(rng.integers(2**31)))
+    with torch.no_grad():
+        for prompt in sorted(said):
+            model.text.encode([prompt])

@@ -6,18 +6,20 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cosmos_engine.data import atomic_file
+from cosmos_engine.data import make_folder, write_file
 from cosmos_engine.errors import InputError
+from cosmos_engine.transfer.training.processes import Processes
+from cosmos_engine.transfer.weights import write_safetensors
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,16 @@ class StageConfig:
 
     Attributes:
         updates: optimiser updates; the learning rate is constant and falls linearly to 0 over the last `decay_share`.
-        batch: clips an update.
+            0 leaves the stage out.
+        batch: clips an update, of all processes together.
         frames: frames a clip, 4k + 1.
         rate: AdamW's learning rate; betas 0.9 and 0.95, no weight decay.
         warmup: updates in which the rate rises.
         ema: decay of the weights' moving average.
         save_every: updates between checkpoints.
+
+    Raises:
+        InputError: a number out of range.
     """
 
     updates: int = 1000
@@ -44,87 +50,153 @@ class StageConfig:
     save_every: int = 200
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (("updates", 0), ("batch", 1), ("frames", 1), ("warmup", 1), ("save_every", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        for name in ("ema", "decay_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name}: expected a number in [0, 1], got {getattr(self, name):g}")
+        if not self.rate > 0:
+            raise InputError(f"rate: expected a number above 0, got {self.rate:g}")
+
+
+@runtime_checkable
+class Companion(Protocol):
+    """What is trained beside the module and kept with it, such as a critic."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that resuming needs."""
+        ...
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from a state; raise RuntimeError or KeyError if it does not fit. Empty where the file has none."""
+        ...
+
 
 class Stage:
     """Train `module`; `module` itself ends as its EMA.
 
     A checkpoint is one safetensors file (weights, EMA, optimiser state, number of updates) that replaces the one before
     atomically. Randomness of update i must come from (seed, i) alone; then a resumed run equals an uninterrupted one.
+
+    Args:
+        name: of the stage's file, `<name>.safetensors`, and of its rows in `log.jsonl`.
+        module: on the device of `processes`; of several processes all hold the same weights.
+        config: how it is trained.
+        folder: the run's.
+        processes: whose gradients are averaged; the first one writes the files.
+        companion: what is kept with the module; it makes its own updates.
     """
 
-    def __init__(self, name: str, module: nn.Module, config: StageConfig, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        config: StageConfig,
+        folder: Path,
+        processes: Processes | None = None,
+        companion: Companion | None = None,
+    ) -> None:
         self.name, self.module, self.config, self.folder = name, module, config, folder
         self.average = copy.deepcopy(module).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(module.parameters(), lr=config.rate, betas=(0.9, 0.95), weight_decay=0.0)
+        self.processes = processes or Processes()
+        self.companion = companion
+        self.optimizer = adam(module, config.rate, self.processes.device)
         self.done = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        self.figures: dict[str, float] = {}
+        """What the loss wants logged of this update beside itself."""
+        make_folder(folder)
         self._file = folder / f"{name}.safetensors"
+        self._log = folder / "log.jsonl"
         if self._file.is_file():
             self._load()
+        self._kept = self.done
+        if self.processes.is_first:
+            self._forget_lost_rows()
 
     def run(self, loss: Callable[[int], Tensor], after_save: Callable[[int], None] | None = None) -> None:
         """Run the updates that are left.
 
         Args:
             loss: update number -> scalar loss with its graph.
-            after_save: called after each checkpoint with the number of updates done; the EMA is `self.average`.
+            after_save: called in the first process after each checkpoint with the number of updates done; the EMA is
+                `self.average`.
 
         Raises:
-            InputError: the loss is not finite; the last checkpoint is kept.
+            InputError: the loss or its gradient is not finite; the last checkpoint is kept.
         """
         config = self.config
+        first = self.processes.is_first
         self.module.train()
         updates = range(self.done, config.updates)
         with (
-            (self.folder / "log.jsonl").open("a") as log,
-            tqdm(updates, self.name, config.updates, initial=self.done, unit="update") as bar,
+            self._log.open("a") as log,
+            tqdm(updates, self.name, config.updates, initial=self.done, unit="update", disable=not first) as bar,
         ):
             for update in bar:
                 started = time.perf_counter()
-                for group in self.optimizer.param_groups:
-                    group["lr"] = config.rate * _rate_factor(update, config)
-                self.optimizer.zero_grad(set_to_none=True)
-                value = loss(update)
-                if not math.isfinite(value.item()):
-                    raise InputError(
-                        f"{self.name}: loss is {value.item()} at update {update}; the state of update "
-                        f"{update - update % config.save_every} is kept in {self._file}"
-                    )
-                value.backward()
-                nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-                self.optimizer.step()
-                self._update_average(update)
+                self.figures = {}
+                value = self._update(update, loss)
                 self.done = update + 1
-                seconds = time.perf_counter() - started
-                row = {"stage": self.name, "update": update, "loss": round(value.item(), 5), "s": round(seconds, 3)}
-                log.write(json.dumps(row) + "\n")
-                bar.set_postfix(loss=f"{value.item():.4f}")
+                if first:
+                    figures = {name: round(figure, 5) for name, figure in self.figures.items()}
+                    row = {"stage": self.name, "update": update, "loss": round(value, 5), **figures}
+                    log.write(json.dumps({**row, "s": round(time.perf_counter() - started, 3)}) + "\n")
+                    bar.set_postfix(loss=f"{value:.4f}")
                 if self.done % config.save_every == 0 or self.done == config.updates:
-                    log.flush()
-                    self._save()
-                    if after_save is not None:
-                        after_save(self.done)
+                    if first:
+                        log.flush()
+                        self._save()
+                        if after_save is not None:
+                            after_save(self.done)
+                    self._kept = self.done
         self.module.load_state_dict(self.average.state_dict())
         self.module.eval()
+
+    def _update(self, update: int, loss: Callable[[int], Tensor]) -> float:
+        """Make one update and return its loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate * _rate_factor(update, self.config)
+        self.optimizer.zero_grad(set_to_none=True)
+        value = loss(update)
+        value.backward()
+        self.processes.average_gradients(self.module.parameters())
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        shown = torch.stack(
+            [self.processes.mean(value.detach()).float(), norm.float()]
+        ).tolist()  # one wait for the device, not two
+        for name, number in zip(("loss", "the gradient"), shown, strict=True):
+            if not math.isfinite(number):
+                kept = f"the state of update {self._kept} is kept in {self._file}" if self._kept else "nothing was kept"
+                raise InputError(f"{self.name}: {name} is {number} at update {update}; {kept}")
+        self.optimizer.step()
+        self._update_average(update)
+        return float(shown[0])
 
     @torch.no_grad()
     def _update_average(self, update: int) -> None:
         decay = min(self.config.ema, (1 + update) / (10 + update))
-        for average, value in zip(self.average.parameters(), self.module.parameters(), strict=True):
-            average.lerp_(value, 1 - decay)
+        averages: list[Tensor] = list(self.average.parameters())
+        values: list[Tensor] = list(self.module.parameters())
+        if self.processes.device.type == "cuda":
+            torch._foreach_lerp_(averages, values, 1 - decay)  # hundreds of small tensors: one kernel, not one each
+        else:
+            for average, value in zip(averages, values, strict=True):
+                average.lerp_(value, 1 - decay)
         for kept, latest in zip(self.average.buffers(), self.module.buffers(), strict=True):
             kept.copy_(latest)
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"module.{key}": value for key, value in self.module.state_dict().items()}
         tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
-        for parameter, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{parameter}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+        tensors |= {f"optimizer.{key}": value for key, value in optimizer_state(self.optimizer).items()}
+        if self.companion is not None:
+            tensors |= {f"companion.{key}": value for key, value in self.companion.state().items()}
         return {key: value.contiguous() for key, value in tensors.items()}
 
     def _save(self) -> None:
-        with atomic_file(self._file) as file:
-            safetensors.torch.save_file(self._tensors(), file, metadata={"updates": str(self.done)})
+        write_safetensors(self._file, self._tensors(), {"updates": str(self.done)})
 
     def _load(self) -> None:
         try:
@@ -133,16 +205,51 @@ class Stage:
                 self.done = int((stored.metadata() or {})["updates"])
             self.module.load_state_dict(_under(tensors, "module."))
             self.average.load_state_dict(_under(tensors, "average."))
-        except (SafetensorError, RuntimeError, KeyError) as error:
+            load_optimizer(self.optimizer, _under(tensors, "optimizer."))
+            if self.companion is not None:
+                self.companion.load_state(_under(tensors, "companion."))
+        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
             raise InputError(f"{self._file}: no checkpoint of this training: {str(error).splitlines()[0]}") from error
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in _under(tensors, "optimizer.").items():
-            parameter, slot = key.split(".", 1)
-            state.setdefault(int(parameter), {})[slot] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+    def _forget_lost_rows(self) -> None:
+        """Drop log rows of updates that were lost with a killed process, since they will be made again."""
+        rows = self._log.read_text().splitlines() if self._log.is_file() else []
+        kept = [row for row in rows if not self._is_lost(row)]
+        if len(kept) < len(rows):
+            write_file(self._log, "".join(f"{row}\n" for row in kept).encode())
+
+    def _is_lost(self, row: str) -> bool:
+        try:
+            told = dict(json.loads(row))
+        except ValueError:
+            return True  # cut off when the process was killed
+        return told.get("stage") == self.name and told.get("update", 0) >= self.done
 
 
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def adam(
+    module: nn.Module, rate: float, device: torch.device, betas: tuple[float, float] = (0.9, 0.95)
+) -> torch.optim.AdamW:
+    """Return AdamW without weight decay; on a GPU as one kernel."""
+    fused = True if device.type == "cuda" else None
+    return torch.optim.AdamW(module.parameters(), lr=rate, betas=betas, weight_decay=0.0, fused=fused)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the state of an optimiser as tensors named `<parameter>.<slot>`."""
+    states = optimizer.state_dict()["state"].items()
+    return {f"{number}.{slot}": torch.as_tensor(value) for number, slots in states for slot, value in slots.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Go on from what `optimizer_state` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        parameter, slot = key.split(".", 1)
+        state.setdefault(int(parameter), {})[slot] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 

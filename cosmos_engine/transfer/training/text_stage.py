@@ -13,11 +13,11 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from cosmos_engine.sim.appearance import Appearance, Material, sample_appearance
-from cosmos_engine.sim.tasks import TASKS
 from cosmos_engine.sim.textures import TRAINING_FAMILIES
 from cosmos_engine.transfer.prompt import scene_prompt
 from cosmos_engine.transfer.text import HashedTextEncoder
 from cosmos_engine.transfer.training.clips import scene_words
+from cosmos_engine.transfer.training.processes import Processes
 from cosmos_engine.transfer.training.stage import Stage, StageConfig
 
 FAMILIES = tuple(sorted(TRAINING_FAMILIES))
@@ -27,18 +27,24 @@ PART_NUMBERS = 3 + 3 + len(FAMILIES) + 2
 PARTS = ("table", "wall", "floor", "robot", "object 0", "object 1")
 
 
-def train_text(text: HashedTextEncoder, config: StageConfig, out: Path) -> None:
+def train_text(text: HashedTextEncoder, config: StageConfig, out: Path, processes: Processes | None = None) -> None:
     """Train the encoder so that the numbers of part i are linear in its token i; `config.batch` counts prompts."""
+    processes = processes or Processes()
+    text.requires_grad_(True)
+    # Begins alike in all processes, since they seed PyTorch's own generator alike.
     readout = nn.ModuleList([*[nn.Linear(text.queries.shape[1], PART_NUMBERS) for _ in PARTS]])
     readout.append(nn.Linear(text.queries.shape[1], len(LIGHT_WORDS)))
+    readout.to(processes.device)
     trained = nn.ModuleDict({"text": text, "readout": readout})
-    stage = Stage("text", trained, config, out)
+    stage = Stage("text", trained, config, out, processes)
 
     def loss(update: int) -> Tensor:
         rng = np.random.default_rng((config.seed, 0, update))
         prompts, parts, lights = draw_prompts(config.batch, rng)
-        tokens_BLD = text.encode(prompts)
-        error = torch.zeros(())
+        own = slice(processes.rank, None, processes.count)
+        parts, lights = (whole[own].to(processes.device) for whole in (parts, lights))
+        tokens_BLD = text.encode(prompts[own])
+        error = torch.zeros((), device=processes.device)
         for place, target in enumerate([*parts.unbind(1), lights]):
             error = error + (readout[place](tokens_BLD[:, place]) - target).square().mean()
         return error / (len(PARTS) + 1)
@@ -48,6 +54,8 @@ def train_text(text: HashedTextEncoder, config: StageConfig, out: Path) -> None:
 
 def draw_prompts(count: int, rng: np.random.Generator) -> tuple[list[str], Tensor, Tensor]:
     """Draw looks of random tasks: their prompts, part numbers (count, parts, n) and light words (count, n)."""
+    from cosmos_engine.sim.tasks import TASKS  # needs MuJoCo, which the other stages do without
+
     prompts, parts, lights = [], [], []
     for _ in range(count):
         task = TASKS[list(TASKS)[rng.integers(len(TASKS))]]

@@ -66,6 +66,43 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path)
     assert Stage("s", module(), CONFIG, tmp_path).done == 4
 
 
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_path):
+    network = module()
+    loss = loss_of(network)
+    stage = Stage("s", network, CONFIG, tmp_path)
+    with pytest.raises(InputError, match=r"s: the gradient is (nan|inf) at update 0; nothing was kept"):
+        stage.run(
+            lambda update: loss(update) + (network[2].weight.abs() - network[2].weight.detach().abs()).sum().sqrt()
+        )
+    assert all(bool(value.isfinite().all()) for value in network.parameters())
+
+
+def test_the_log_tells_every_update_once_after_a_resume(tmp_path):
+    def stopped(network: nn.Module):
+        def loss(update: int) -> torch.Tensor:
+            if update == 6:
+                raise KeyboardInterrupt
+            return loss_of(network)(update)
+
+        return loss
+
+    network = module()
+    with pytest.raises(KeyboardInterrupt):
+        Stage("s", network, CONFIG, tmp_path).run(stopped(network))
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"stage": "s", "upd')  # cut off by a kill
+    network = module()
+    Stage("s", network, CONFIG, tmp_path).run(loss_of(network))
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["update"] for row in rows] == list(range(12))
+
+
+@pytest.mark.parametrize("values", [{"updates": -1}, {"batch": 0}, {"ema": 1.5}, {"rate": 0.0}])
+def test_numbers_that_train_nothing_are_refused(values):
+    with pytest.raises(InputError, match=next(iter(values))):
+        StageConfig(**values)
+
+
 def test_a_checkpoint_of_another_module_or_a_cut_one_is_refused(tmp_path):
     network = module()
     Stage("s", network, CONFIG, tmp_path).run(loss_of(network))

@@ -1,0 +1,146 @@
+"""The network stage: flow matching on the frozen codec's latents, of base and branches or of one branch alone."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cosmos_engine.controls import Modality
+from cosmos_engine.data import write_file
+from cosmos_engine.transfer.codec import SPATIAL_STRIDE, control_latent
+from cosmos_engine.transfer.control_weights import resolve_weights
+from cosmos_engine.transfer.network import TransferNetwork
+from cosmos_engine.transfer.segments import latent_frames
+from cosmos_engine.transfer.tiny import TinyModel
+from cosmos_engine.transfer.training.batch import Batch, latent_foreground
+from cosmos_engine.transfer.training.config import NetworkStageConfig
+from cosmos_engine.transfer.training.energy_score import energy_score
+from cosmos_engine.transfer.training.processes import Processes
+from cosmos_engine.transfer.training.sheet import DEFAULT_CONTROLS, ShownModel, sample_sheet
+from cosmos_engine.transfer.training.stage import Stage
+from cosmos_engine.transfer.training.stream import BatchSource, Drawn, Noise
+
+PURE_NOISE_SPAN = 0.02  # flow times above 1 less this count as pure noise
+
+
+def train_network(
+    model: TinyModel, source: BatchSource, config: NetworkStageConfig, out: Path, branch: Modality | None = None
+) -> None:
+    """Train network and branches on the frozen codec's latents and text encoder's tokens.
+
+    Args:
+        model: in place.
+        source: of batches.
+        config: of the stage.
+        out: the run's folder.
+        branch: trained alone, everything else frozen.
+    """
+    processes = source.processes
+    model.codec.eval().requires_grad_(False)
+    model.text.eval().requires_grad_(False)
+    network = model.network.requires_grad_(branch is None)
+    trained: nn.Module = network if branch is None else network.branch(branch).requires_grad_(True)
+    stage = Stage("network" if branch is None else f"branch_{branch}", trained, config, out, processes)
+    with source.stream(2, config) as stream:
+
+        def loss(update: int) -> Tensor:
+            drawn = stream[update]
+            with source.autocast():
+                with torch.no_grad():
+                    x0 = model.codec.encode(drawn.batch.rgb_BCTHW).float()
+                begins = config.energy_after * config.updates
+                if config.energy and update >= begins and drawn.rng.random() < config.energy:
+                    return energy_loss(model, x0, drawn, config, processes)
+                return flow_matching_loss(model, x0, drawn, config, processes)
+
+        def draw_samples(updates: int) -> None:
+            shown = ShownModel(_averaged(network, stage.average, branch), model.codec, model.text)
+            controls = DEFAULT_CONTROLS if branch is None else (branch,)
+            sheet = sample_sheet(shown, source.pool, processes.device, controls)
+            write_file(out / f"{stage.name}_{updates:06d}.png", sheet)
+
+        stage.run(loss, draw_samples)
+
+
+def flow_matching_loss(
+    model: TinyModel, x0_BCTHW: Tensor, drawn: Drawn, config: NetworkStageConfig, processes: Processes
+) -> Tensor:
+    """Return the error of the network's x0 at shifted random times, or near pure noise, foreground weighted."""
+    B = x0_BCTHW.shape[0]
+    noise = drawn.noise
+    u = noise.uniform(B)
+    shifted = config.shift * u / (1 + (config.shift - 1) * u)
+    near = 1.0 - PURE_NOISE_SPAN * u
+    t = torch.where(noise.uniform(B) < config.pure_noise, near, shifted)
+    eps = noise.normal(*x0_BCTHW.shape)
+    condition = _condition(x0_BCTHW, drawn.rng, config)
+    clean = predicted(model, _noisy(x0_BCTHW, eps, t, condition), t, condition, drawn.batch)
+    weight = _weight(drawn.batch, condition, config)
+    return ((clean - x0_BCTHW).square() * weight).sum() / (processes.mean(weight.sum()) * x0_BCTHW.shape[1])
+
+
+def energy_loss(
+    model: TinyModel, x0_BCTHW: Tensor, drawn: Drawn, config: NetworkStageConfig, processes: Processes
+) -> Tensor:
+    """Return the energy score of two draws from pure noise, foreground weighted."""
+    t = 1.0 - PURE_NOISE_SPAN * drawn.noise.uniform(x0_BCTHW.shape[0])
+    condition = _condition(x0_BCTHW, drawn.rng, config)
+    first, second = (
+        predicted(model, _noisy(x0_BCTHW, drawn.noise.normal(*x0_BCTHW.shape), t, condition), t, condition, drawn.batch)
+        for _ in range(2)
+    )
+    weight = _weight(drawn.batch, condition, config)
+    return energy_score(first, second, x0_BCTHW, weight, processes.mean(weight.mean()))
+
+
+def predicted_from_noise(model: TinyModel, batch: Batch, noise: Noise) -> Tensor:
+    """Return the network's clean latent from pure noise under the batch's controls and prompts."""
+    B, _, T, H, W = batch.rgb_BCTHW.shape
+    cells = (latent_frames(T), H // SPATIAL_STRIDE, W // SPATIAL_STRIDE)
+    eps = noise.normal(B, model.network.config.latent_channels, *cells)
+    return predicted(model, eps, eps.new_ones(B), eps.new_zeros(1, 1, *cells), batch)
+
+
+def predicted(model: TinyModel, noisy_BCTHW: Tensor, t_B: Tensor, condition_B1THW: Tensor, batch: Batch) -> Tensor:
+    """Return the network's clean latent under the batch's controls, all of weight 1 and capped, and its prompts."""
+    controls = {modality: control_latent(video) for modality, video in batch.controls.items()}
+    return model.network(
+        noisy_BCTHW,
+        t_B,
+        model.text.encode(batch.prompts),
+        condition_mask_B1THW=condition_B1THW,
+        controls=controls,
+        weights=resolve_weights(dict.fromkeys(controls, 1.0), "capped"),
+    ).float()
+
+
+def _condition(x0_BCTHW: Tensor, rng: np.random.Generator, config: NetworkStageConfig) -> Tensor:
+    """Return 1 where the latent is given: nowhere, or in the first frame."""
+    condition = torch.zeros_like(x0_BCTHW[:, :1])
+    if rng.random() < config.conditional:
+        condition[:, :, 0] = 1.0
+    return condition
+
+
+def _noisy(x0_BCTHW: Tensor, eps_BCTHW: Tensor, t_B: Tensor, condition_B1THW: Tensor) -> Tensor:
+    t_B1111 = t_B.view(-1, 1, 1, 1, 1)
+    noisy = (1 - t_B1111) * x0_BCTHW + t_B1111 * eps_BCTHW
+    return torch.where(condition_B1THW > 0, x0_BCTHW, noisy)
+
+
+def _weight(batch: Batch, condition_B1THW: Tensor, config: NetworkStageConfig) -> Tensor:
+    return (1.0 + (config.foreground - 1.0) * latent_foreground(batch.foreground_BTHW)) * (1.0 - condition_B1THW)
+
+
+def _averaged(network: TransferNetwork, average: nn.Module, branch: Modality | None) -> TransferNetwork:
+    """Return the network as it would end now."""
+    if branch is None:
+        assert isinstance(average, TransferNetwork)
+        return average
+    ended = copy.deepcopy(network)
+    ended.branches[branch] = average
+    return ended

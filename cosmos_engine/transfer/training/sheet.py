@@ -1,0 +1,81 @@
+"""Sample sheets: held-out clips beside what a model in training makes of them, as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from cosmos_engine.controls import ControlClip, Modality, depth_control, edge_control, seg_control, vis_control
+from cosmos_engine.transfer.codec import Codec
+from cosmos_engine.transfer.conditioning import as_frames, as_video
+from cosmos_engine.transfer.network import TransferNetwork
+from cosmos_engine.transfer.text import TextEncoder
+from cosmos_engine.transfer.training.clips import ClipPool, TrainingClip, held_out_indices
+from cosmos_engine.transfer.transfer25 import Transfer25
+
+DEFAULT_CONTROLS: tuple[Modality, ...] = ("edge", "depth", "seg")  # as in configs/recipe/tiny.yaml
+SHOWN_CLIPS = 4
+SHOWN_FRAMES = 5
+
+
+@dataclass(frozen=True)
+class ShownModel:
+    """The parts of a model, some of them averages of those in training; a `TransferModel`."""
+
+    network: TransferNetwork
+    codec: Codec
+    text: TextEncoder
+
+
+def sample_sheet(
+    model: ShownModel, pool: ClipPool, device: torch.device, controls: Sequence[Modality] = DEFAULT_CONTROLS
+) -> bytes:
+    """Return a sheet of held-out clips: the true render, and what the model makes of its controls under two seeds."""
+    from cosmos_engine.report.sheet import contact_sheet
+
+    generator = Transfer25("transfer25-tiny", model, device=device)
+    rows: dict[str, np.ndarray] = {}
+    for index in shown_indices(pool):
+        source = pool.clip(index)
+        prompt = source.prompt(np.random.default_rng(index))
+        (made,) = generator.generate([clip_controls(source, controls)], [prompt, prompt], [index, index + 1])
+        rows |= {f"clip {index}": source.rgb, f"{index} seed {index}": made[0], f"{index} seed {index + 1}": made[1]}
+    return contact_sheet(rows, SHOWN_FRAMES)
+
+
+@torch.no_grad()
+def reconstruction_sheet(codec: nn.Module, pool: ClipPool, device: torch.device, bfloat16: bool) -> bytes:
+    """Return a sheet of held-out clips: the true render, and what the codec makes of its latent and controls."""
+    from cosmos_engine.report.sheet import contact_sheet
+
+    assert isinstance(codec, Codec)
+    rows: dict[str, np.ndarray] = {}
+    for index in shown_indices(pool):
+        source = pool.clip(index)
+        clip = clip_controls(source)
+        controls = {modality: as_video(video[None], device) for modality, video in clip.controls.items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            rebuilt = codec.decode(codec.encode(as_video(source.rgb[None], device)), controls)
+        rows |= {f"clip {index}": source.rgb, f"{index} rebuilt": as_frames(rebuilt, *source.rgb.shape[1:3])[0]}
+    return contact_sheet(rows, SHOWN_FRAMES)
+
+
+def shown_indices(pool: ClipPool) -> Sequence[int]:
+    """Return held-out clips spread over the pool's end."""
+    held_out = held_out_indices(pool)
+    return held_out[:: max(len(held_out) // SHOWN_CLIPS, 1)][:SHOWN_CLIPS]
+
+
+def clip_controls(clip: TrainingClip, controls: Sequence[Modality] = DEFAULT_CONTROLS) -> ControlClip:
+    """Return a training clip with some controls, each of weight 1 as in the default recipe."""
+    makers = {
+        "edge": lambda: edge_control(clip.rgb),
+        "vis": lambda: vis_control(clip.rgb),
+        "depth": lambda: depth_control(clip.depth_m),
+        "seg": lambda: seg_control(clip.instance, 0),
+    }
+    return ControlClip(clip.rgb, {m: makers[m]() for m in controls}, dict.fromkeys(controls, 1.0))
