@@ -58,10 +58,10 @@ def _download(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
+    from cosmos_engine.data.digest import file_sha256
     from cosmos_engine.transfer.config import SIZES
     from cosmos_engine.transfer.published.convert import convert_transfer, convert_vae
     from cosmos_engine.transfer.published.folder import VAE, Source, WeightsFolder
-    from cosmos_engine.transfer.weights import weights_sha256
 
     targets = [
         _target(file, args.modality, args.distilled) for file in args.files
@@ -71,7 +71,7 @@ def _convert(args: argparse.Namespace) -> int:
     weights = WeightsFolder(args.to)
     with weights.writing():
         for file, target in zip(args.files, targets, strict=True):
-            source = Source(file.name, sha256=weights_sha256(file))
+            source = Source(file.name, sha256=file_sha256(file))
             name = VAE if target is None else "/".join(target)
             if weights.has(name, source.sha256):
                 print(f"{name}: already here")

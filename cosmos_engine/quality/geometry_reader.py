@@ -5,7 +5,6 @@ Shapes: t frames, h rows, w columns.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cosmos_engine.data import atomic_file
+from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.errors import InputError
 from cosmos_engine.quality.reader import Readings
 from cosmos_engine.quality.reader_network import ReaderNetwork, frames_as_input
@@ -56,7 +56,7 @@ class GeometryReader:
         Raises:
             InputError: no such file, a truncated or foreign one, or one that does not fit.
         """
-        return cls(load_network(file), hashlib.sha256(file.read_bytes()).hexdigest(), device)
+        return cls(load_network(file), file_sha256(file), device)
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from cosmos_engine.controls import ControlClip, Framing, Modality, identity_framing
+from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.codec import Codec
 from cosmos_engine.transfer.conditioning import (
@@ -41,7 +42,6 @@ from cosmos_engine.transfer.sampling import SAMPLING, SamplingConfig
 from cosmos_engine.transfer.segments import Segment, join_segments, plan_segments
 from cosmos_engine.transfer.text import TextEncoder
 from cosmos_engine.transfer.tiny import load_tiny, shipped_checkpoint
-from cosmos_engine.transfer.weights import weights_sha256
 
 # Fastest first; PyTorch takes the first that can do the shapes, dtype and device at hand.
 ATTENTION = [
@@ -122,7 +122,7 @@ class Transfer25:
         """
         file = file or shipped_checkpoint()
         name = "transfer25-tiny"
-        return cls(name, load_tiny(file), sampling, device, weights_sha256={name: weights_sha256(file)})
+        return cls(name, load_tiny(file), sampling, device, weights_sha256={name: file_sha256(file)})
 
     def with_sampling(self, sampling: SamplingConfig) -> Transfer25:
         """Return a generator that shares this one's model and samples otherwise."""

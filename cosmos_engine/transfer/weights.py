@@ -7,7 +7,6 @@ config and free notes: safetensors writes several entries in random order, and e
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -232,15 +231,6 @@ def mismatch(expected: Mapping[str, tuple[int, ...]], got: Mapping[str, tuple[in
         _listed("tensors of another shape", reshaped),
     )
     return "; ".join(part for part in parts if part)
-
-
-def weights_sha256(path: Path) -> str:
-    """Return the SHA-256 of a checkpoint file, in hexadecimal."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _header_of(path: Path, expected: TransferConfig | None) -> WeightsHeader:

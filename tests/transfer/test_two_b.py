@@ -134,7 +134,7 @@ def test_the_text_encoder_is_loaded_once_and_never_for_known_prompts(weights, mo
     assert len(loads) == 1
 
 
-def test_compiled_blocks_give_the_same(weights, monkeypatch):
+def test_the_compile_option_compiles_every_block_of_base_and_branches(weights, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda forward, dynamic: compiled.append(1) or forward)
     opened(weights, compile=True)

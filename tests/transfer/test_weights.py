@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer import weights
 from cosmos_engine.transfer.config import SIZES, TransferConfig
@@ -22,7 +23,6 @@ from cosmos_engine.transfer.weights import (
     read_header,
     save_tensors,
     save_weights,
-    weights_sha256,
 )
 
 CONFIG = TransferConfig(
@@ -177,7 +177,7 @@ def test_hash_names_the_bytes(file: Path, tmp_path: Path) -> None:
     save_weights(same, modules(seed=1), HEADER)
     other = tmp_path / "other.safetensors"
     save_weights(other, modules(seed=3), HEADER)
-    assert weights_sha256(file) == weights_sha256(same) != weights_sha256(other)
+    assert file_sha256(file) == file_sha256(same) != file_sha256(other)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from cosmos_engine.controls import MODALITIES, Modality
 from cosmos_engine.data.atomic import make_folder
+from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.config import SIZES, TransferConfig
 from cosmos_engine.transfer.published.convert import BASE, Say, convert_transfer, convert_vae
 from cosmos_engine.transfer.published.folder import DISTILLED, GENERAL, ORIGINALS, REASON1, VAE, Source, WeightsFolder
 from cosmos_engine.transfer.published.reason1_snapshot import REASON1_FILES, convert_snapshot
-from cosmos_engine.transfer.weights import weights_sha256
 
 LICENCE = "NVIDIA Open Model License"
 GIGABYTE = 1e9
@@ -209,7 +209,7 @@ def download(
             make_folder(folder)
             with _hub_errors(item, folder):
                 file = hub.file(item.repo, item.file, item.revision, folder)
-            source = Source(item.file, item.repo, item.revision, weights_sha256(file), LICENCE)
+            source = Source(item.file, item.repo, item.revision, file_sha256(file), LICENCE)
             if item.part == VAE:
                 convert_vae(file, weights, source, vae_config, say=say)
             else:

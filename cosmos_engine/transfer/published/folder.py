@@ -24,10 +24,9 @@ from typing import Any
 
 from cosmos_engine.controls import MODALITIES
 from cosmos_engine.data.atomic import make_folder, remove_temporaries, write_file
-from cosmos_engine.data.digest import json_sha256
+from cosmos_engine.data.digest import file_sha256, json_sha256
 from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.errors import InputError
-from cosmos_engine.transfer.weights import weights_sha256
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
@@ -204,8 +203,7 @@ class WeightsFolder:
             InputError: a file cannot be read, or the manifest cannot be written.
         """
         stored = {
-            file: StoredFile((self.path / file).stat().st_size, weights_sha256(self.path / file))
-            for file in sorted(files)
+            file: StoredFile((self.path / file).stat().st_size, file_sha256(self.path / file)) for file in sorted(files)
         }
         parts = self.parts() | {name: Part(source, stored, base_sha256)}
         described = {

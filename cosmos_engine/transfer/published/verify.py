@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.config import SIZES, TransferConfig
 from cosmos_engine.transfer.published.convert import BASE
@@ -22,7 +23,7 @@ from cosmos_engine.transfer.published.folder import (
 )
 from cosmos_engine.transfer.published.nvidia_checkpoint import Shapes, image_path_keys, network_shapes, vae_shapes
 from cosmos_engine.transfer.published.reason1_snapshot import snapshot_problems
-from cosmos_engine.transfer.weights import read_header, size_difference, tensor_shapes, weights_sha256
+from cosmos_engine.transfer.weights import read_header, size_difference, tensor_shapes
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def verify_weights(
             problems += [
                 f"{weights.path / file}: its SHA-256 is not that of the manifest"
                 for file, stored in part.files.items()
-                if weights.has_file(file, stored) and weights_sha256(weights.path / file) != stored.sha256
+                if weights.has_file(file, stored) and file_sha256(weights.path / file) != stored.sha256
             ]
         if name != REASON1 or not problems:
             problems += _key_problems(weights.path, name, readable, config or SIZES["2b"])

@@ -8,7 +8,6 @@ false the model's size, letterboxed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from cosmos_engine import __version__
 from cosmos_engine.controls import MODALITIES, Modality
 from cosmos_engine.data.atomic import make_folder, storage_errors, temporaries, write_file
+from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.generator import Generator
@@ -209,7 +209,7 @@ class _Work:
 
 def _plan(sample: Sample, out: Path, sampling: SamplingConfig, made_with: Mapping[str, Any]) -> _Plan:
     full = with_defaults(sample, sampling)
-    inputs = {key: _file_sha256(path) for key, path in _input_files(full).items()}
+    inputs = {key: file_sha256(path) for key, path in _input_files(full).items()}
     return _Plan(full, out, sampling, {"made_with": dict(made_with), "inputs_sha256": inputs})
 
 
@@ -304,14 +304,6 @@ def _input_files(sample: Sample) -> dict[str, Path]:
     if sample.guided_generation_mask is not None:
         files["guided_generation_mask"] = sample.guided_generation_mask
     return files
-
-
-def _file_sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _read_json(path: Path) -> Any:

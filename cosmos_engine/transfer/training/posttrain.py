@@ -13,6 +13,7 @@ import torch
 
 from cosmos_engine.controls import MODALITIES, Modality
 from cosmos_engine.data import make_folder, write_file
+from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.codec import CELL_CHANNELS
 from cosmos_engine.transfer.config import TransferConfig
@@ -27,7 +28,7 @@ from cosmos_engine.transfer.training.recorded import record_clips
 from cosmos_engine.transfer.training.stream import BatchSource
 from cosmos_engine.transfer.training.text_stage import train_text
 from cosmos_engine.transfer.transfer25 import computes_bfloat16
-from cosmos_engine.transfer.weights import load_weights, read_header, weights_sha256
+from cosmos_engine.transfer.weights import load_weights, read_header
 
 CHECKPOINT = "transfer25-tiny.safetensors"
 
@@ -198,7 +199,7 @@ def check_run(out: Path, init: Path | None, branch: Modality | None) -> None:
 
 def init_sha256(init: Path | None) -> str:
     """Return the digest of the checkpoint that training begins from; empty for none."""
-    return weights_sha256(init) if init else ""
+    return file_sha256(init) if init else ""
 
 
 def check_prompts(model: TinyModel, pool: ClipPool) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cosmos_engine.controls import MODALITIES, Modality
+from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.config import TransferConfig
 from cosmos_engine.transfer.network import TransferNetwork
@@ -20,7 +21,7 @@ from cosmos_engine.transfer.published.convert import convert_transfer
 from cosmos_engine.transfer.published.folder import DISTILLED, GENERAL, Part, Source, WeightsFolder
 from cosmos_engine.transfer.published.nvidia_checkpoint import image_path_keys, network_shapes
 from cosmos_engine.transfer.published.verify import base_verdict, verify_weights
-from cosmos_engine.transfer.weights import load_weights, overlay_weights, read_header, tensor_shapes, weights_sha256
+from cosmos_engine.transfer.weights import load_weights, overlay_weights, read_header, tensor_shapes
 
 CONFIG = TransferConfig(
     width=32,
@@ -68,7 +69,7 @@ def convert(
     weights.path.mkdir(exist_ok=True)
     file = weights.path.parent / f"{modality}.pt"
     torch.save(tensors, file)
-    source = Source(file.name, "nvidia/repository", "abc", weights_sha256(file))
+    source = Source(file.name, "nvidia/repository", "abc", file_sha256(file))
     with weights.writing():
         return convert_transfer(
             file,
@@ -99,7 +100,7 @@ def test_four_files_become_one_base_and_four_branches_bit_by_bit(weights: Weight
     for modality, tensors in files.items():
         file = weights.file(f"{GENERAL}/{modality}.safetensors")
         header = load_weights(file, {modality: network.branch(modality)}, CONFIG)
-        assert header.notes["source"]["sha256"] == weights_sha256(weights.path.parent / f"{modality}.pt")
+        assert header.notes["source"]["sha256"] == file_sha256(weights.path.parent / f"{modality}.pt")
         loaded = network.base.state_dict() | network.branch(modality).state_dict()
         assert set(tensors) == {f"net.{key}" for key in loaded}
         for key, value in loaded.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cosmos_engine.data.atomic import temporaries
+from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.published.folder import (
     DISTILLED,
@@ -17,7 +18,6 @@ from cosmos_engine.transfer.published.folder import (
     WeightsFolder,
     default_weights_folder,
 )
-from cosmos_engine.transfer.weights import weights_sha256
 
 EDGE = f"{GENERAL}/edge.safetensors"
 SOURCE = Source("general/edge/x.pt", "nvidia/Cosmos-Transfer2.5-2B", "b67b64", "0" * 64, "NVIDIA Open Model License")
@@ -45,7 +45,7 @@ def test_recorded_parts_come_back(weights: WeightsFolder) -> None:
     assert part.size == len(EDGE) + len(f"{GENERAL}/edge-base.safetensors")
     assert again.file(EDGE) == weights.path / EDGE
     assert again.folder(VAE) == weights.path / VAE
-    assert again.sha256(EDGE) == weights_sha256(weights.path / EDGE)
+    assert again.sha256(EDGE) == file_sha256(weights.path / EDGE)
     assert again.own_base(GENERAL, "edge") == weights.path / GENERAL / "edge-base.safetensors"
     assert again.own_base(GENERAL, "seg") is None
 
@@ -139,7 +139,7 @@ def test_manifest_is_read_by_a_person(weights: WeightsFolder) -> None:
     described = json.loads((weights.path / MANIFEST).read_text())
     edge = described["parts"][f"{GENERAL}/edge"]
     assert edge["source"]["licence"] == "NVIDIA Open Model License"
-    assert edge["files"][EDGE] == {"size": len(EDGE), "sha256": weights_sha256(weights.path / EDGE)}
+    assert edge["files"][EDGE] == {"size": len(EDGE), "sha256": file_sha256(weights.path / EDGE)}
 
 
 def test_default_folder_is_the_users_cache_or_what_the_environment_says(
