@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from cosmos_engine.config import load_config
 from cosmos_engine.controls import Recipe, control_clip
 from cosmos_engine.data import Episode
 from cosmos_engine.quality import (
@@ -72,11 +73,12 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=2, help="of each task")
     parser.add_argument("--variants", type=int, default=3, help="of each episode; diversity needs two")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--checkpoint", type=Path, help="of transfer25-tiny, in place of the one that ships")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path, help="write a picture of the first episode of each task")
     args = parser.parse_args()
     reader = GeometryReader.shipped()
-    generators = {name: GENERATORS[name]() for name in args.generator}
+    generators = {name: GENERATORS[name](args.checkpoint) for name in args.generator}
     results: dict[str, list[Measures]] = {name: [] for name in (SOURCE, TRUE_RENDER, *generators)}
     spread: dict[str, list[float]] = {name: [] for name in results}
     pictures: Videos = {}
@@ -144,7 +146,10 @@ def generated(generator: Generator, episode: Episode, looks: list[Look]) -> list
     """Return a variant of the episode for each look, as an augmentation job makes it."""
     prompts, seeds = [look.prompt for look in looks], [look.seed for look in looks]
     generator.prepare(prompts)
-    clips = [control_clip(passes, episode.labels, Recipe(), 0) for passes in episode.cameras.values()]
+    clips = [
+        control_clip(passes, episode.labels, load_config(Recipe, "recipe/tiny"), 0)
+        for passes in episode.cameras.values()
+    ]
     made = generator.generate(clips, prompts, seeds)
     return [{camera: made[place][i] for place, camera in enumerate(episode.cameras)} for i in range(len(looks))]
 
@@ -196,21 +201,21 @@ def print_table(table: dict[str, dict[str, float | None]]) -> None:
         print(f"{measure_name:22}{values}   {TARGETS.get(measure_name, '')}")
 
 
-def photometric() -> Generator:
+def photometric(_: Path | None) -> Generator:
     """Load the photometric baseline."""
     from cosmos_engine.augment.photometric import Photometric
 
     return Photometric()
 
 
-def texture() -> Generator:
+def texture(_: Path | None) -> Generator:
     """Load the texture baseline."""
     from cosmos_engine.augment.texture import Texture
 
     return Texture()
 
 
-GENERATORS: dict[str, Callable[[], Generator]] = {
+GENERATORS: dict[str, Callable[[Path | None], Generator]] = {
     "transfer25-tiny": Transfer25.tiny,
     "photometric": photometric,
     "texture": texture,

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from cosmos_engine.data import make_folder, write_file
+from cosmos_engine.data import CameraPasses, make_folder, write_file
 from cosmos_engine.transfer.training.clips import (
     CLIPS_PER_GROUP,
     MANIFEST,
@@ -68,7 +68,11 @@ def pack(pool: ClipPool, file: Path, count: int, crf: int) -> None:
         for index in tqdm(range(count), desc="pack", unit="clip"):
             clip = pool.clip(index)
             disparity, scale = packed_depth(clip)
-            packed.writestr(f"{index}.json", json.dumps({**pool.described(index), "scale": scale}))
+            camera = {
+                "intrinsics_px": clip.passes.intrinsics_px.tolist(),
+                "world_from_camera": clip.passes.world_from_camera.tolist(),
+            }
+            packed.writestr(f"{index}.json", json.dumps({**pool.described(index), "scale": scale, "camera": camera}))
             packed.writestr(f"{index}.mp4", encoded(clip.rgb, crf))
             packed.writestr(f"{index}.xz", squeezed(np.stack([disparity, clip.instance.astype(np.uint8)])))
 
@@ -87,7 +91,8 @@ def unpack(file: Path, folder: Path) -> ClipPool:
                 disparity, instance = unsqueezed(packed.read(f"{index}.xz"), shape)
                 depth_m = unpacked_depth(disparity, told.pop("scale"))
                 rgb = decoded(packed.read(f"{index}.mp4"))
-                clips.append({"rgb": rgb, "depth_m": depth_m, "instance": instance.astype(np.uint16)})
+                camera = {name: np.array(numbers) for name, numbers in told.pop("camera").items()}
+                clips.append(CameraPasses(rgb, depth_m.astype(np.float32), instance.astype(np.uint16), **camera))
                 described.append(told)
             write_group(group_file(folder, group), clips, described)
     write_file(folder / MANIFEST, json.dumps(manifest).encode())

@@ -12,6 +12,7 @@ from cosmos_engine.config import nearest
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.scene import BOWL_HEIGHT_M, SceneObject
 
+_DRAWS_BEFORE_OVER = 200
 _LIFT_HEIGHT_M = 0.04
 _STILL_M_S = 0.05
 _STACK_OFFSET_FRACTION = 0.5  # of the lower cube's edge: beyond it the upper cube would topple
@@ -66,7 +67,11 @@ def find_task(name: str) -> Task:
 def sample_start(task: Task, rng: np.random.Generator) -> Float64[np.ndarray, "object 3"]:
     """Draw a start: (x m, y m, yaw rad) of every object, uniform in its area, apart by the task's clearance."""
     placed: list[tuple[float, float, float]] = []
+    draws = 0
     while len(placed) < len(task.objects):
+        draws += 1
+        if draws % _DRAWS_BEFORE_OVER == 0:
+            placed.clear()  # an object in the middle of a small area leaves no room for the next
         area = task.start_areas[len(placed)]
         x_m, y_m = rng.uniform(area.low_m, area.high_m)
         yaw_rad = rng.uniform(-np.pi, np.pi)

@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from cosmos_engine.controls import ControlClip, Modality
+from cosmos_engine.controls import ControlClip, Modality, surface_points
 from cosmos_engine.transfer.codec import SPATIAL_STRIDE, Codec
 from cosmos_engine.transfer.control_weights import ControlWeight, WeightPolicy, latent_map, resolve_weights
 from cosmos_engine.transfer.flow import ConditionalFrames, GuidedRegion
@@ -70,13 +70,22 @@ class SegmentVideos(Mapping[Modality, Tensor]):
 
     Args:
         rows: how many rows of a batch see them.
+        weighted: black out where a control's weight map is 0, for a decoder that looks at controls, as weights do in
+            the network.
     """
 
-    def __init__(self, clip: ControlClip, segment: Segment, device: torch.device, rows: int = 1) -> None:
+    def __init__(
+        self, clip: ControlClip, segment: Segment, device: torch.device, rows: int = 1, *, weighted: bool = False
+    ) -> None:
         self._clip, self._segment, self._device, self._rows = clip, segment, device, rows
+        self._weighted = weighted
 
     def __getitem__(self, modality: Modality) -> Tensor:
         video = segment_video(self._clip.controls[modality], self._segment, self._device)
+        weight = self._clip.weights[modality]
+        if self._weighted and isinstance(weight, np.ndarray):
+            shown = (weight[list(self._segment.source_frames)] > 0).astype(np.float32)
+            video = torch.where(_pixel_map(shown, self._device) > 0, video, -1.0)
         return video.expand(self._rows, -1, -1, -1, -1)
 
     def __iter__(self) -> Iterator[Modality]:
@@ -84,6 +93,15 @@ class SegmentVideos(Mapping[Modality, Tensor]):
 
     def __len__(self) -> int:
         return len(self._clip.controls)
+
+
+def clip_points(clip: ControlClip, frames: Sequence[int], device: torch.device) -> Float[Tensor, "1 4 t hh ww"] | None:
+    """Return `controls.surface_points` of frames of a clip, padded as its videos; None for a clip without geometry."""
+    if clip.source is None:
+        return None
+    moving = [instance_id for instance_id, label in clip.source.labels.items() if label.role != "scene"]
+    points = surface_points(clip.source.framed(), moving, frames)
+    return _padded(torch.from_numpy(points).to(device).permute(3, 0, 1, 2)[None])
 
 
 def segment_video(

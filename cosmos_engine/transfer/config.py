@@ -34,6 +34,9 @@ class TransferConfig:
             its length is the number of control blocks of a branch.
         rope_ratios: extrapolation ratios of the rotary embedding along (time, height, width).
         modalities: control branches, by name.
+        palette_tokens: for each group of latent channels, the text token that speaks of it; the last is the light's.
+            Empty where text reaches the latent by cross-attention alone.
+        palette_channels: latent channels of each group, in order; together all of them.
         prediction: what the output means: the velocity eps - x0 of rectified flow, or the clean latent x0.
         timestep_scale: factor on the flow time in [0, 1] before its sinusoids, whose highest frequency is 1 rad.
     """
@@ -52,6 +55,8 @@ class TransferConfig:
     image_width: int | None = None
     rope_ratios: tuple[float, float, float] = (1.0, 3.0, 3.0)
     modalities: tuple[str, ...] = MODALITIES
+    palette_tokens: tuple[int, ...] = ()
+    palette_channels: tuple[int, ...] = ()
     prediction: Prediction = "velocity"
     timestep_scale: float = 1.0
 
@@ -72,6 +77,13 @@ class TransferConfig:
             )
         if len(set(self.modalities)) != len(self.modalities):
             raise InputError(f"network config: modalities repeat: {self.modalities}")
+        if len(self.palette_tokens) != len(self.palette_channels) or (
+            self.palette_channels and sum(self.palette_channels) != self.latent_channels
+        ):
+            raise InputError(
+                f"network config: expected a palette token for each group of the {self.latent_channels} latent "
+                f"channels, got tokens {self.palette_tokens} and groups {self.palette_channels}"
+            )
         if self.prediction not in ("velocity", "x0"):
             raise InputError(f"network config: prediction must be 'velocity' or 'x0', got {self.prediction!r}")
 
@@ -140,6 +152,9 @@ SIZES: dict[str, TransferConfig] = {
         control_channels=48,
         text_width=256,
         inject_after=(0,),
+        latent_channels=96,  # as `guided_codec`: eight parts, and the light
+        palette_tokens=(0, 1, 2, 3, 3, 4, 5, 3, 6),  # as `training.text_stage` teaches them
+        palette_channels=(10,) * 8 + (16,),
         prediction="x0",
         timestep_scale=1000.0,
     ),

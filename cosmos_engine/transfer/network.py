@@ -22,6 +22,7 @@ from cosmos_engine.transfer.config import TransferConfig
 from cosmos_engine.transfer.control_weights import ControlWeight, token_weight
 from cosmos_engine.transfer.modulation import Modulation, SharedModulation, Sinusoids, TimeEmbedding, wide_linear
 from cosmos_engine.transfer.norm import RMSNorm
+from cosmos_engine.transfer.palette import Palette
 from cosmos_engine.transfer.patch import PatchEmbed, token_grid, unpatchify, with_masks
 from cosmos_engine.transfer.rope import rotary_for_grid
 
@@ -96,6 +97,7 @@ class TransferNetwork(nn.Module):
         self.config = config
         self.base = VideoTransformer(config)
         self.branches = nn.ModuleDict({modality: ControlBranch(config) for modality in config.modalities})
+        self.palette = Palette(config) if config.palette_tokens else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -232,7 +234,8 @@ class TransferNetwork(nn.Module):
                 weighted_BLD = residual_BLD * weight
                 residuals[index] = residuals[index] + weighted_BLD if index in residuals else weighted_BLD
                 del residual_BLD, weighted_BLD  # tokens of a long clip are gigabytes: none is kept beside the sum
-        return unpatchify(self.base(x_BLD, residuals, context), grid, self.config.patch)
+        out_BCTHW = unpatchify(self.base(x_BLD, residuals, context), grid, self.config.patch)
+        return out_BCTHW if self.palette is None else out_BCTHW + self.palette(text_BMC)[:, :, None, None, None]
 
 
 def is_zero(weight: ControlWeight | None) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cosmos_engine.transfer.codec import GuidedCodec
 from cosmos_engine.transfer.config import SIZES, TransferConfig
+from cosmos_engine.transfer.guided_codec import GuidedCodec
 from cosmos_engine.transfer.network import TransferNetwork
 from cosmos_engine.transfer.text import HashedTextEncoder
 from cosmos_engine.transfer.weights import WeightsHeader, load_weights, read_header, save_weights
@@ -22,7 +22,7 @@ class TinyModel(nn.Module):
     def __init__(self, config: TransferConfig = SIZES["tiny"]) -> None:
         super().__init__()
         self.network = TransferNetwork(config)
-        self.codec = GuidedCodec(config.latent_channels)
+        self.codec = GuidedCodec()
         self.text = HashedTextEncoder(config.text_width)
 
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from cosmos_engine.controls import ControlClip, Framing, Modality, identity_framing
 from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.errors import InputError
-from cosmos_engine.transfer.codec import Codec
+from cosmos_engine.transfer.codec import Codec, Guide
 from cosmos_engine.transfer.conditioning import (
     BatchConditioning,
     Conditioning,
@@ -31,6 +31,7 @@ from cosmos_engine.transfer.conditioning import (
     as_frames,
     as_video,
     batch_conditioning,
+    clip_points,
     encode_segment,
 )
 from cosmos_engine.transfer.flow import VelocityField, gaussian_noise, segment_seeds
@@ -257,7 +258,7 @@ class Transfer25:
                     conditioning, (text_BMC, negative_BMC), noise_seeds, self._guidance(guidance), bar
                 )
             with self._at_work("codec"):
-                videos.append(self._decoded(latent, clips, rows, segment))
+                videos.append(self._decoded(latent, clips, rows, seeds, segment))
         return join_segments(segments, [video.swapaxes(0, 1) for video in videos]).swapaxes(0, 1)
 
     def _sample(
@@ -296,15 +297,26 @@ class Transfer25:
         return sample(field, sampling.schedule, sampling.solver, on_step=lambda _: bar.update())
 
     def _decoded(
-        self, latent: Tensor, clips: Sequence[ControlClip], rows: Sequence[Row], segment: Segment
+        self,
+        latent: Tensor,
+        clips: Sequence[ControlClip],
+        rows: Sequence[Row],
+        seeds: Sequence[int],
+        segment: Segment,
     ) -> UInt8[np.ndarray, "b t h w 3"]:
-        """Decode rows clip by clip, since a codec may look at the clip's controls."""
+        """Decode rows clip by clip, since a codec may look at the clip's controls and geometry."""
         frames: list[np.ndarray] = []
         for index in dict.fromkeys(row.clip for row in rows):
             clip = clips[index]
             of_clip = [at for at, row in enumerate(rows) if row.clip == index]
-            controls = SegmentVideos(clip, segment, self._device, rows=len(of_clip))
-            video = self._model.codec.decode(latent[of_clip], controls)
+            controls = SegmentVideos(clip, segment, self._device, rows=len(of_clip), weighted=True)
+            points = clip_points(clip, segment.source_frames, self._device) if self._model.codec.uses_points else None
+            guide = Guide(
+                controls,
+                None if points is None else points.expand(len(of_clip), -1, -1, -1, -1),
+                [seeds[rows[at].variant] for at in of_clip],
+            )
+            video = self._model.codec.decode(latent[of_clip], guide)
             frames.append(as_frames(video, *clip.rgb.shape[1:3]))
         return np.concatenate(frames)
 

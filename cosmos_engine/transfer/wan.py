@@ -9,7 +9,6 @@ frame at a time. NVIDIA encodes 1, 16, 16, ... frames, which is the same up to r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from cosmos_engine.controls import Modality
 from cosmos_engine.errors import InputError
-from cosmos_engine.transfer.codec import SPATIAL_STRIDE, TEMPORAL_STRIDE
+from cosmos_engine.transfer.codec import SPATIAL_STRIDE, TEMPORAL_STRIDE, Guide
 from cosmos_engine.transfer.published.pretrained import fill_from_folder, read_config
 
 WEIGHTS_STEM = "diffusion_pytorch_model"  # diffusers' file name
@@ -81,11 +79,14 @@ class WanCodec(nn.Module):
 
     encode_control = encode
 
+    @property
+    def uses_points(self) -> bool:
+        """It decodes from the latent alone."""
+        return False
+
     @torch.no_grad()
-    def decode(
-        self, latent_BCTHW: Float[Tensor, "b c l hh ww"], controls: Mapping[Modality, Tensor]
-    ) -> Float32[Tensor, "b 3 t h w"]:
-        """Decode normalised latents to video in [-1, 1], whatever the controls."""
+    def decode(self, latent_BCTHW: Float[Tensor, "b c l hh ww"], guide: Guide) -> Float32[Tensor, "b 3 t h w"]:
+        """Decode normalised latents to video in [-1, 1], whatever the guide."""
         mean, scale = self._statistics(latent_BCTHW.device)
         raw_BCTHW = latent_BCTHW.float() / scale + mean
         return self.vae.decode(raw_BCTHW.to(self.vae.dtype)).sample.float()

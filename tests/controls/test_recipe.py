@@ -105,6 +105,7 @@ def test_shipped_recipes_are_those_of_their_sources():
         "photoreal": (1.0, 0.9, 0.9, 0.0, 7.0),
         "paper": (1.0, 0.0, 0.0, 1.0, 3.0),
         "isaaclab": (0.3, 0.7, 0.6, 0.3, None),
+        "tiny_strict": (1.0, 1.0, 1.0, 1.0, None),
         "keep_foreground": (0.5, 0.5, 0.5, 0.0, 3.0),
     }
     assert [shipped["paper"].factor("vis", role) for role in ("robot", "manipulated", "scene")] == [1, 0, 0]

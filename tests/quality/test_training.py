@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 
+from cosmos_engine.data import InstanceLabel
 from cosmos_engine.quality import training
 from cosmos_engine.quality.distortion import MANIPULATED, ROBOT, SCENE, LabelledFrame, changed, distorted
 from cosmos_engine.quality.training import (
@@ -16,7 +16,7 @@ from cosmos_engine.quality.training import (
     train_reader,
     training_indices,
 )
-from cosmos_engine.transfer.training.clips import CLIPS_PER_GROUP, ClipPool
+from cosmos_engine.transfer.training.clips import CLIPS_PER_GROUP, ClipPool, group_file, labels_as_json, write_group
 from cosmos_engine.transfer.training.stage import StageConfig
 
 from .conftest import painted, scene
@@ -28,13 +28,12 @@ WORDS = {"table": "", "wall": "", "floor": "", "robot": "", "light": "", "object
 def pool(tmp_path) -> ClipPool:
     """Three groups of clips: one of them held out."""
     passes = scene(frames=5)
-    clip = {"rgb": passes.rgb, "depth": passes.depth_m.astype(np.float16), "instance": passes.instance.astype(np.uint8)}
-    described = [{"words": WORDS, "foreground": [1, 6, 7]}] * CLIPS_PER_GROUP
+    labels = {key: InstanceLabel(f"{key}", "thing", "manipulated") for key in (1, 6, 7)}
+    described = [{"words": WORDS, "labels": labels_as_json(labels)}] * CLIPS_PER_GROUP
     folder = tmp_path / "clips"
     (folder / "groups").mkdir(parents=True)
     for group in range(3):
-        arrays = {name: np.stack([array] * CLIPS_PER_GROUP) for name, array in clip.items()}
-        save_file(arrays, folder / "groups" / f"{group:06d}.safetensors", {"clips": json.dumps(described)})
+        write_group(group_file(folder, group), [passes] * CLIPS_PER_GROUP, described)
     config = {"clips": 3 * CLIPS_PER_GROUP, "frames": 5, "image_size": 48, "seed": 0}
     (folder / "manifest.json").write_text(json.dumps(config))
     return ClipPool(folder)

@@ -88,3 +88,20 @@ def test_an_apple_held_moving_or_elsewhere_is_not_in_the_bowl(name, changes):
 def test_unknown_task_is_answered_with_the_nearest():
     with pytest.raises(InputError, match="did you mean 'stack'"):
         find_task("stacks")
+
+
+class _MiddleFirst(np.random.Generator):
+    """Put the first object into the middle, from where a small area leaves no room, and all others at random."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+        self._drawn = 0
+
+    def uniform(self, low, high):
+        self._drawn += 1
+        return np.zeros(2) if self._drawn == 1 else super().uniform(low, high)
+
+
+def test_a_first_object_that_leaves_no_room_is_drawn_again():
+    starts = sample_start(TASKS["apple_in_bowl"], _MiddleFirst())
+    assert np.hypot(*(starts[0] - starts[1])[:2]) >= TASKS["apple_in_bowl"].clearance_m

@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import torch
 
 from cosmos_engine.controls import ControlClip
 from cosmos_engine.errors import InputError
+from cosmos_engine.transfer.conditioning import SegmentVideos
 from cosmos_engine.transfer.config import SIZES
 from cosmos_engine.transfer.sampling import SamplingConfig
+from cosmos_engine.transfer.segments import plan_segments
 from cosmos_engine.transfer.tiny import TinyModel, save_tiny
 from cosmos_engine.transfer.transfer25 import Transfer25
 
@@ -109,3 +112,17 @@ def test_a_truncated_checkpoint_is_one_line(checkpoint, tmp_path):
     broken.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"broken\.safetensors"):
         Transfer25.tiny(broken)
+
+
+def test_the_decoder_does_not_see_a_control_where_its_weight_map_is_zero():
+    source = clip()
+    shown = np.zeros(source.rgb.shape[:3], np.float32)
+    shown[:, :, :16] = 1.0
+    mapped = dataclasses.replace(source, weights=dict.fromkeys(source.controls, shown))
+    (segment,) = plan_segments(source.length, segment_frames=17, conditional_frames=1)
+    whole, weighted = (SegmentVideos(mapped, segment, torch.device("cpu"), weighted=w)["edge"] for w in (False, True))
+    torch.testing.assert_close(weighted[..., :16], whole[..., :16])
+    assert (weighted[..., 16:] == -1).all()
+    assert (whole[..., 16:] > -1).any()
+    plain = SegmentVideos(source, segment, torch.device("cpu"), weighted=True)["edge"]
+    torch.testing.assert_close(plain, whole)

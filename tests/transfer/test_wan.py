@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from cosmos_engine.errors import InputError
-from cosmos_engine.transfer.codec import Codec
+from cosmos_engine.transfer.codec import Codec, Guide
 from cosmos_engine.transfer.wan import WanCodec, load_wan
 
 # The statistics in NVIDIA's tokenizer (predict2/tokenizers/wan2pt1.py), which diffusers must share.
@@ -82,7 +82,7 @@ def test_decoding_is_diffusers_own_whatever_the_controls(codec, vae, frames):
     latent = torch.randn(1, 4, (frames - 1) // 4 + 1, 2, 3, generator=torch.Generator().manual_seed(frames))
     mean, std = (torch.tensor(values[:4]).view(1, 4, 1, 1, 1) for values in (NVIDIA_MEAN, NVIDIA_STD))
     expected = vae.decode(latent * std + mean).sample
-    video = codec.decode(latent, {"edge": noise_video(frames)})
+    video = codec.decode(latent, Guide({"edge": noise_video(frames)}))
     assert video.shape == (1, 3, frames, 16, 24)
     torch.testing.assert_close(video, expected, atol=1e-5, rtol=1e-5)
 
@@ -100,7 +100,7 @@ def test_slices_of_a_batch_are_the_batch():
     assert not whole.vae.use_slicing
     latent = whole.encode(video)
     torch.testing.assert_close(sliced.encode(video), latent, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(sliced.decode(latent, {}), whole.decode(latent, {}), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sliced.decode(latent, Guide({})), whole.decode(latent, Guide({})), atol=1e-5, rtol=1e-5)
 
 
 def test_tiles_leave_small_frames_alone_and_change_big_ones(codec):
@@ -110,7 +110,7 @@ def test_tiles_leave_small_frames_alone_and_change_big_ones(codec):
     latent = codec.encode(big)
     assert tiled.encode(big).shape == latent.shape
     assert (tiled.encode(big) - latent).abs().max() > 1e-4
-    assert tiled.decode(latent, {}).shape == big.shape
+    assert tiled.decode(latent, Guide({})).shape == big.shape
     with pytest.raises(ValueError, match="multiple of 32, got 40"):
         WanCodec(small_vae(), tile=40)
 
@@ -124,7 +124,7 @@ def test_frames_that_the_vae_would_drop_are_refused(codec, frames, height, width
 def test_bfloat16_stays_inside_and_statistics_are_rounded_as_nvidia_rounds_them():
     codec = WanCodec(small_vae().to(torch.bfloat16))
     latent = codec.encode(noise_video(5))
-    assert latent.dtype == codec.decode(latent, {}).dtype == torch.float32
+    assert latent.dtype == codec.decode(latent, Guide({})).dtype == torch.float32
     assert codec.vae.dtype == torch.bfloat16
     _, scale = codec._statistics(torch.device("cpu"))
     expected = (1.0 / torch.tensor(NVIDIA_STD[:4], dtype=torch.bfloat16)).float()

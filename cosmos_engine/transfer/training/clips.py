@@ -2,8 +2,9 @@
 
 clips/
     groups/000000.safetensors   the clips of one episode, written atomically: rgb uint8 (n, t, h, w, 3), depth float16
-                                (n, t, h, w) in metres (inf = no hit), instance uint8 or uint16 (n, t, h, w);
-                                metadata "clips": words or prompts, and foreground ids, as JSON
+                                (n, t, h, w) in metres (inf = no hit), instance uint8 or uint16 (n, t, h, w),
+                                intrinsics_px (n, 3, 3), world_from_camera (n, t, 4, 4);
+                                metadata "clips": words or prompts, and labels by id, as JSON
     manifest.json               written last: its existence means that the pool is complete
 
 `render_clips` makes a pool with the embedded simulator under random looks, `recorded.record_clips` from recordings.
@@ -30,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from tqdm import tqdm
 
-from cosmos_engine.data import CameraPasses, make_folder, write_file
+from cosmos_engine.data import CameraPasses, InstanceLabel, make_folder, write_file
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.appearance import Appearance, sample_appearance
 from cosmos_engine.sim.environment import CameraFrame
@@ -59,8 +60,8 @@ class ClipPoolConfig:
         workers: processes.
     """
 
-    clips: int = 2800
-    frames: int = 17
+    clips: int = 4800
+    frames: int = 5
     image_size: int = 128
     seed: int = 0
     workers: int = 2
@@ -79,18 +80,36 @@ class TrainingClip:
     """One clip of the pool with what says how it looks.
 
     Attributes:
-        rgb, depth_m, instance: the render passes; depth in metres, inf = no hit.
+        passes: the render passes.
+        labels: what each instance id is.
         words: the look in words; None where it is not known part by part.
-        foreground: instance ids of robot and manipulated objects.
         prompts: what is said in place of `words`, one of them at a time.
     """
 
-    rgb: UInt8[np.ndarray, "t h w 3"]
-    depth_m: Float32[np.ndarray, "t h w"]
-    instance: UInt16[np.ndarray, "t h w"]
+    passes: CameraPasses
+    labels: Mapping[int, InstanceLabel]
     words: SceneWords | None
-    foreground: tuple[int, ...]
     prompts: tuple[str, ...] = ()
+
+    @property
+    def rgb(self) -> UInt8[np.ndarray, "t h w 3"]:
+        """Colour, 0 to 255."""
+        return self.passes.rgb
+
+    @property
+    def depth_m(self) -> Float32[np.ndarray, "t h w"]:
+        """Depth in metres, inf = no hit."""
+        return self.passes.depth_m
+
+    @property
+    def instance(self) -> UInt16[np.ndarray, "t h w"]:
+        """Instance ids."""
+        return self.passes.instance
+
+    @property
+    def foreground(self) -> tuple[int, ...]:
+        """Instance ids of robot and manipulated objects."""
+        return tuple(instance_id for instance_id, label in self.labels.items() if label.role != "scene")
 
     def prompt(self, rng: np.random.Generator) -> str:
         """Return a prompt for this clip in one of its phrasings."""
@@ -148,17 +167,20 @@ class ClipPool:
         """Return frames `start : start + frames` of clip `index`."""
         group, place = self._at(index)
         stop = self.frames if frames is None else start + frames
-        rgb, depth, instance = (
-            self._files[group].get_slice(name)[place, start:stop] for name in ("rgb", "depth", "instance")
-        )
         described = self._described[group][place]
+        try:
+            rgb, depth, instance, pose = (
+                self._files[group].get_slice(name)[place, start:stop]
+                for name in ("rgb", "depth", "instance", "world_from_camera")
+            )
+            intrinsics = self._files[group].get_slice("intrinsics_px")[place]
+        except SafetensorError as error:
+            raise InputError(f"{group_file(self.folder, group)}: no group of this version: {error}") from error
         words = SceneWords(**described["words"]) if described.get("words") else None
         return TrainingClip(
-            rgb,
-            depth.astype(np.float32),
-            instance.astype(np.uint16),
+            CameraPasses(rgb, depth.astype(np.float32), instance.astype(np.uint16), intrinsics, pose),
+            {int(key): InstanceLabel(*label) for key, label in described["labels"].items()},
             words,
-            tuple(described["foreground"]),
             tuple(described.get("prompts", ())),
         )
 
@@ -213,15 +235,22 @@ def group_file(folder: Path, group: int) -> Path:
     return folder / "groups" / f"{group:06d}.safetensors"
 
 
-def write_group(file: Path, clips: Sequence[Mapping[str, np.ndarray]], described: Sequence[Mapping[str, Any]]) -> None:
-    """Write a group of clips, each with rgb, depth_m and instance, and what is said of each."""
-    instance = np.stack([clip["instance"] for clip in clips])
+def write_group(file: Path, clips: Sequence[CameraPasses], described: Sequence[Mapping[str, Any]]) -> None:
+    """Write a group of clips and what is said of each."""
+    instance = np.stack([clip.instance for clip in clips])
     arrays = {
-        "rgb": np.stack([clip["rgb"] for clip in clips]),
-        "depth": np.stack([clip["depth_m"] for clip in clips]).astype(np.float16),
+        "rgb": np.stack([clip.rgb for clip in clips]),
+        "depth": np.stack([clip.depth_m for clip in clips]).astype(np.float16),
         "instance": instance.astype(np.uint8) if instance.max() < 256 else instance,
+        "intrinsics_px": np.stack([clip.intrinsics_px for clip in clips]),
+        "world_from_camera": np.stack([clip.world_from_camera for clip in clips]),
     }
     write_file(file, save(arrays, {"clips": json.dumps(list(described))}))
+
+
+def labels_as_json(labels: Mapping[int, InstanceLabel]) -> dict[str, list[str]]:
+    """Return labels as a group's description keeps them."""
+    return {str(key): [label.name, label.class_name, label.role] for key, label in sorted(labels.items())}
 
 
 def _opened(file: Path) -> Any:
@@ -277,9 +306,10 @@ def _render_groups(folder: Path, config: ClipPoolConfig, groups: Sequence[int]) 
         rng = np.random.default_rng((config.seed, group))
         environment = environments[list(TASKS)[group % len(TASKS)]]
         passes, described = [], []
-        for clip, words, foreground in _group_clips(environment, config, rng):
-            passes.append({"rgb": clip.rgb, "depth_m": clip.depth_m, "instance": clip.instance})
-            described.append({"words": dataclasses.asdict(words), "foreground": foreground})
+        labels = labels_as_json(environment.labels)
+        for clip, words in _group_clips(environment, config, rng):
+            passes.append(clip)
+            described.append({"words": dataclasses.asdict(words), "labels": labels})
         write_group(group_file(folder, group), passes, described)
     for environment in environments.values():
         environment.close()
@@ -287,10 +317,9 @@ def _render_groups(folder: Path, config: ClipPoolConfig, groups: Sequence[int]) 
 
 def _group_clips(
     environment: TabletopEnvironment, config: ClipPoolConfig, rng: np.random.Generator
-) -> Iterator[tuple[CameraPasses, SceneWords, list[int]]]:
+) -> Iterator[tuple[CameraPasses, SceneWords]]:
     states = _expert_states(environment, rng, config.frames)
     shapes: dict[str, str] = {name: item.shape for name, item in environment.objects.items()}
-    foreground = [key for key, label in environment.labels.items() if label.role != "scene"]
     for _ in range(LOOKS_PER_GROUP):
         recolor = bool(rng.random() < RECOLOR_SHARE)
         environment.appearance = sample_appearance(rng, environment.object_colors, recolor_objects=recolor)
@@ -301,7 +330,7 @@ def _group_clips(
             for state in states[start : start + config.frames]:
                 environment.set_state(state)
                 frames.append(environment.render_passes(camera))
-            yield _stacked(frames), words, foreground
+            yield _stacked(frames), words
 
 
 def _stacked(frames: Sequence[CameraFrame]) -> CameraPasses:

@@ -9,15 +9,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cosmos_engine.data import write_file
-from cosmos_engine.transfer.codec import GuidedCodec
+from cosmos_engine.transfer.guided_codec import Decoded, GuidedCodec
+from cosmos_engine.transfer.shader import lit
 from cosmos_engine.transfer.training.batch import Batch
 from cosmos_engine.transfer.training.processes import Processes, shared_batch_norm
 from cosmos_engine.transfer.training.sheet import reconstruction_sheet
 from cosmos_engine.transfer.training.stage import Stage, StageConfig
 from cosmos_engine.transfer.training.stream import BatchSource, Drawn
+from cosmos_engine.transfer.training.variogram import variogram_distance
 
 FOREGROUND_WEIGHT = 5.0  # of robot and objects, as in the network stage
 LATENT_NOISE = 0.15  # on the codec's latents in training, so that the decoder forgives the network's errors
+BLOCK_PX = 16  # side of the blocks over which the scene's error is averaged: the patterns within are not the true ones
+PARTS_WEIGHT = 0.1
+VARIOGRAM_WEIGHT = 4.0
+LIGHT_WEIGHT = 0.5  # of the light's roughness on the scene
 
 
 def train_codec(codec: GuidedCodec, source: BatchSource, config: StageConfig, out: Path) -> None:
@@ -32,8 +38,8 @@ def train_codec(codec: GuidedCodec, source: BatchSource, config: StageConfig, ou
         def loss(update: int) -> Tensor:
             drawn = stream[update]
             with source.autocast():
-                rebuilt = codec.decode(noisy_latent(codec, drawn), drawn.batch.controls).float()
-            return reconstruction_loss(rebuilt, drawn.batch, processes)
+                decoded = codec.decode_parts(noisy_latent(codec, drawn), drawn.batch.guide)
+            return reconstruction_loss(decoded, drawn.batch, processes, stage.figures)
 
         def draw_samples(updates: int) -> None:
             sheet = reconstruction_sheet(stage.average.eval(), source.pool, processes.device, source.bfloat16)
@@ -48,30 +54,53 @@ def noisy_latent(codec: GuidedCodec, drawn: Drawn) -> Tensor:
     return latent + LATENT_NOISE * drawn.noise.normal(*latent.shape)
 
 
-def reconstruction_loss(rebuilt_BCTHW: Tensor, batch: Batch, processes: Processes, coarse_px: int = 1) -> Tensor:
-    """Return L1 of values and of spatial differences, foreground weighted.
+def reconstruction_loss(decoded: Decoded, batch: Batch, processes: Processes, figures: dict[str, float]) -> Tensor:
+    """Return how far a decoded batch is from the true clips.
+
+    The foreground is compared pixel by pixel; the scene by blocks for its colours and light and by variograms for its
+    patterns, and its light is smooth; the parts are compared by cross-entropy with the recorded ids.
 
     Args:
-        rebuilt_BCTHW: what the decoder made of `batch`.
+        decoded: what the decoder made of `batch`.
         batch: the true clips.
         processes: who shares the batch; the weights' mean is over all of it.
-        coarse_px: side of the blocks over which the background's error is averaged first.
+        figures: takes the terms, for the log.
     """
+    video = decoded.video_BCTHW.float()
     foreground = batch.foreground_BTHW[:, None].float()
     weight = 1.0 + (FOREGROUND_WEIGHT - 1.0) * foreground
     weight = weight / processes.mean(weight.mean())
-    error = rebuilt_BCTHW - batch.rgb_BCTHW
-    if coarse_px > 1:
-        error = torch.where(foreground > 0, error, _block_means(error * (1.0 - foreground), coarse_px))
+    error = video - batch.rgb_BCTHW
+    error = torch.where(foreground > 0, error, _block_means(error * (1.0 - foreground), 1.0 - foreground))
     differences = (error.diff(dim=-1).abs() * weight[..., 1:]).mean() + (
         error.diff(dim=-2).abs() * weight[..., 1:, :]
     ).mean()
-    return (error.abs() * weight).mean() + differences
+    colors = (error.abs() * weight).mean() + differences
+    # Patterns are for the paint: a shader that is asked for them draws a grid.
+    patterned = lit(decoded.painted_BCTHW.float(), decoded.light_BCTHW.float().detach())
+    pattern = variogram_distance(patterned, batch.rgb_BCTHW, batch.parts_BTHW)
+    light = _roughness(decoded.light_BCTHW.float(), 1.0 - foreground)
+    logits = decoded.parts_BKTHW.float()
+    parts = (F.cross_entropy(logits, batch.parts_BTHW.long(), reduction="none") * weight[:, 0]).mean()
+    for name, term in (("colors", colors), ("pattern", pattern), ("light", light), ("parts", parts)):
+        figures[name] = round(term.item(), 5)
+    return colors + VARIOGRAM_WEIGHT * pattern + LIGHT_WEIGHT * light + PARTS_WEIGHT * parts
 
 
-def _block_means(error_BCTHW: Tensor, side: int) -> Tensor:
-    """Return every pixel's block mean, smooth from block to block."""
+def _roughness(light_BCTHW: Tensor, counted_B1THW: Tensor) -> Tensor:
+    """Return the mean absolute difference of neighbouring pixels, where both count."""
+    total = light_BCTHW.new_zeros(())
+    for axis in (-1, -2):
+        length = light_BCTHW.shape[axis] - 1
+        both = counted_B1THW.narrow(axis, 0, length) * counted_B1THW.narrow(axis, 1, length)
+        total = total + (light_BCTHW.diff(dim=axis).abs() * both).mean()
+    return total
+
+
+def _block_means(error_BCTHW: Tensor, counted_B1THW: Tensor) -> Tensor:
+    """Return the mean over the counted pixels of every pixel's block, smooth from block to block."""
     frames = error_BCTHW.transpose(1, 2).flatten(0, 1)
-    coarse = F.avg_pool2d(frames, side)
+    shares = F.avg_pool2d(counted_B1THW.transpose(1, 2).flatten(0, 1), BLOCK_PX)
+    coarse = F.avg_pool2d(frames, BLOCK_PX) / shares.clamp(min=1.0 / BLOCK_PX**2)
     smooth = F.interpolate(coarse, frames.shape[-2:], mode="bilinear")
     return smooth.unflatten(0, (error_BCTHW.shape[0], -1)).transpose(1, 2)

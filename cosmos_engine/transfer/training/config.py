@@ -10,69 +10,82 @@ from cosmos_engine.controls import Modality
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.training.batch import DrawConfig
 from cosmos_engine.transfer.training.clips import ClipPool, ClipPoolConfig
-from cosmos_engine.transfer.training.critic import CriticConfig
 from cosmos_engine.transfer.training.recorded import RecordedClipsConfig
 from cosmos_engine.transfer.training.stage import StageConfig
 
 
 @dataclass(frozen=True)
-class NetworkStageConfig(StageConfig):
-    """How the network is trained.
+class FlowConfig(StageConfig):
+    """At which flow times the network is trained.
 
     Attributes:
         shift: s of the flow times, u ~ U(0, 1) shifted to s u / (1 + (s - 1) u) (Esser et al. 2024, eq. 23).
         pure_noise: share of clips at times in [0.98, 1]. Latents of a table-top are smooth: below that, averaging out
             the noise already shows the look, and a network trained with the shift alone learnt to denoise and never
             looked at its controls.
-        conditional: share of batches whose first latent frame is given, as in every segment but the first.
-        foreground: weight of robot and objects in the loss; they are few pixels, and a demo lives in them.
+        conditional: share of batches whose first latent frame is given, as in every segment but the first; of clips of
+            more than one latent frame.
+    """
+
+    shift: float = 5.0
+    pure_noise: float = 0.85
+    conditional: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("pure_noise", "conditional"):
+            _check_share(self, name)
+        if self.shift <= 0:
+            raise InputError(f"network: expected a shift above 0, got {self.shift:g}")
+
+
+@dataclass(frozen=True)
+class NetworkStageConfig(FlowConfig):
+    """How the network is trained.
+
+    Attributes:
         energy: share of updates at pure noise under the energy score, so that one denoise step samples.
         energy_after: share of the updates after which that begins. A network that does not know yet which colours a
             prompt means samples those, too, and in patches.
     """
 
-    updates: int = 1000
-    batch: int = 16
+    updates: int = 450
+    batch: int = 4
+    frames: int = 5
+    single_share: float = 0.5
     ema: float = 0.99
     save_every: int = 100
-    shift: float = 5.0
-    pure_noise: float = 0.85
-    conditional: float = 0.3
-    foreground: float = 5.0
     energy: float = 0.0
     energy_after: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("pure_noise", "conditional", "energy", "energy_after"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"network.{name}: expected a share in [0, 1], got {getattr(self, name):g}")
-        if self.shift <= 0 or self.foreground <= 0:
-            raise InputError(f"network: expected shift and foreground above 0, got {self.shift:g}, {self.foreground:g}")
+        for name in ("energy", "energy_after"):
+            _check_share(self, name)
 
 
 @dataclass(frozen=True)
-class DecoderStageConfig(StageConfig):
+class DecoderStageConfig(FlowConfig):
     """How the decoder is trained on what the network predicts.
 
     Attributes:
-        encoded: share of updates on encoded latents with noise, as in the codec stage, where the texture is known.
-        coarse_px: side of the blocks over which the background's error is averaged where the latent is predicted. 1
-            asks for every pixel of a texture that no prompt describes, which teaches blur.
+        network: whether the network learns along, so that errors of pixels reach it through the decoder.
     """
 
-    updates: int = 300
+    updates: int = 900
+    batch: int = 3
+    frames: int = 5
+    single_share: float = 0.6
+    rate: float = 7e-4
     ema: float = 0.98
     save_every: int = 50
-    encoded: float = 0.0
-    coarse_px: int = 1
+    network: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.encoded <= 1:
-            raise InputError(f"decoder.encoded: expected a share in [0, 1], got {self.encoded:g}")
-        if self.coarse_px not in (1, 2, 4, 8, 16):
-            raise InputError(f"decoder.coarse_px: expected 1, 2, 4, 8 or 16, got {self.coarse_px}")
+
+def _check_share(config: StageConfig, name: str) -> None:
+    value = getattr(config, name)
+    if not 0 <= value <= 1:
+        raise InputError(f"network.{name}: expected a share in [0, 1], got {value:g}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,6 @@ class PosttrainConfig:
         recorded: how recordings are cut.
         draw: what a batch shows of the clips.
         codec, text, network, decoder: the stages, in order; `updates=0` leaves one out.
-        critic: beside the decoder stage.
         threads: batches drawn at a time, ahead of need.
         bfloat16: whether losses are computed in bfloat16; None asks the processor. One without instructions for it is
             two to three times as fast in float32.
@@ -93,11 +105,14 @@ class PosttrainConfig:
     clips: ClipPoolConfig = field(default_factory=ClipPoolConfig)
     recorded: RecordedClipsConfig = field(default_factory=RecordedClipsConfig)
     draw: DrawConfig = field(default_factory=DrawConfig)
-    codec: StageConfig = field(default_factory=lambda: StageConfig(updates=440, rate=2e-3, ema=0.98))
+    codec: StageConfig = field(
+        default_factory=lambda: StageConfig(
+            updates=800, batch=16, frames=1, shrink=2, shrink_share=0.6, ema=0.98, save_every=50
+        )
+    )
     text: StageConfig = field(default_factory=lambda: StageConfig(updates=500, batch=128, rate=2e-3, ema=0.98))
     network: NetworkStageConfig = field(default_factory=NetworkStageConfig)
     decoder: DecoderStageConfig = field(default_factory=DecoderStageConfig)
-    critic: CriticConfig = field(default_factory=CriticConfig)
     threads: int = 0
     bfloat16: bool | None = None
 

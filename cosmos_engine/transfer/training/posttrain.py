@@ -110,7 +110,8 @@ def train_stages(
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True  # every batch of a stage has the same sizes
     bfloat16 = computes_bfloat16(processes.device) if config.bfloat16 is None else config.bfloat16
-    source = BatchSource(pool, config.draw, processes, branch, config.threads, bfloat16)
+    absent = dict.fromkeys(set(MODALITIES) - set(model.network.branches), 0.0)
+    source = BatchSource(pool, dataclasses.replace(config.draw, **absent), processes, branch, config.threads, bfloat16)
     for name, _ in config.stages():
         if name == "codec":
             train_codec(model.codec, source, config.codec, out)
@@ -119,7 +120,7 @@ def train_stages(
         elif name == "network":
             train_network(model, source, config.network, out, branch)
         else:
-            train_decoder(model, source, config.decoder, config.critic, out)
+            train_decoder(model, source, config.decoder, out)
 
 
 def make_pool(folder: Path, config: PosttrainConfig, clips: ClipSource) -> None:
@@ -148,7 +149,8 @@ def begun_model(init: Path | None, branch: Modality | None, seed: int) -> TinyMo
         return model
     known = tuple(m for m in MODALITIES if m in (*config.modalities, branch))
     extended = TinyModel(dataclasses.replace(config, modalities=known))
-    extended.codec, extended.text, extended.network.base = model.codec, model.text, model.network.base
+    extended.codec, extended.text = model.codec, model.text
+    extended.network.base, extended.network.palette = model.network.base, model.network.palette
     for modality in config.modalities:
         extended.network.branches[modality] = model.network.branch(modality)
     return extended

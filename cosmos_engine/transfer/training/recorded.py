@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from cosmos_engine.config import nearest
-from cosmos_engine.data import Episode, InstanceLabel, Recording, make_folder, write_file
+from cosmos_engine.data import CameraPasses, Episode, InstanceLabel, Recording, make_folder, write_file
 from cosmos_engine.data.episode_file import DEMO, EpisodeHeader, reading
 from cosmos_engine.errors import InputError
-from cosmos_engine.transfer.training.clips import MANIFEST, ClipPool, group_file, write_group
+from cosmos_engine.transfer.training.clips import MANIFEST, ClipPool, group_file, labels_as_json, write_group
 
 PASSES = ("depth", "instance")
 
@@ -166,13 +165,19 @@ def _write_episode(file: Path, source: _Source, frames: int, starts: Sequence[in
     episode: Episode = source.recording.episode(source.index, source.cameras)
     described: dict[str, Any] = {
         "prompts": source.prompts,
-        "foreground": [instance for instance, label in episode.labels.items() if label.role != "scene"],
+        "labels": labels_as_json(episode.labels),
     }
-    clips: list[dict[str, np.ndarray]] = []
+    clips: list[CameraPasses] = []
     for passes in episode.cameras.values():
         for start in starts:
             shown = slice(start, start + frames)
             clips.append(
-                {"rgb": passes.rgb[shown], "depth_m": passes.depth_m[shown], "instance": passes.instance[shown]}
+                CameraPasses(
+                    passes.rgb[shown],
+                    passes.depth_m[shown],
+                    passes.instance[shown],
+                    passes.intrinsics_px,
+                    passes.world_from_camera[shown],
+                )
             )
     write_group(file, clips, [described] * len(clips))

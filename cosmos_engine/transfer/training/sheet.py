@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from cosmos_engine.controls import ControlClip, Modality, depth_control, edge_control, seg_control, vis_control
-from cosmos_engine.transfer.codec import Codec
-from cosmos_engine.transfer.conditioning import as_frames, as_video
+from cosmos_engine.config import load_config
+from cosmos_engine.controls import MODALITIES, ControlClip, Modality, Recipe, control_clip
+from cosmos_engine.transfer.codec import Codec, Guide
+from cosmos_engine.transfer.conditioning import as_frames, as_video, clip_points
 from cosmos_engine.transfer.network import TransferNetwork
 from cosmos_engine.transfer.text import TextEncoder
 from cosmos_engine.transfer.training.clips import ClipPool, TrainingClip, held_out_indices
 from cosmos_engine.transfer.transfer25 import Transfer25
 
-DEFAULT_CONTROLS: tuple[Modality, ...] = ("edge", "depth", "seg")  # as in configs/recipe/tiny.yaml
 SHOWN_CLIPS = 4
 SHOWN_FRAMES = 5
 
@@ -31,10 +31,12 @@ class ShownModel:
     text: TextEncoder
 
 
-def sample_sheet(
-    model: ShownModel, pool: ClipPool, device: torch.device, controls: Sequence[Modality] = DEFAULT_CONTROLS
-) -> bytes:
-    """Return a sheet of held-out clips: the true render, and what the model makes of its controls under two seeds."""
+def sample_sheet(model: ShownModel, pool: ClipPool, device: torch.device, controls: Sequence[Modality] = ()) -> bytes:
+    """Return a sheet of held-out clips: the true render, and what the model makes of its controls under two seeds.
+
+    Args:
+        controls: alone, each of weight 1; by default the recipe of size tiny.
+    """
     from cosmos_engine.report.sheet import contact_sheet
 
     generator = Transfer25("transfer25-tiny", model, device=device)
@@ -59,7 +61,8 @@ def reconstruction_sheet(codec: nn.Module, pool: ClipPool, device: torch.device,
         clip = clip_controls(source)
         controls = {modality: as_video(video[None], device) for modality, video in clip.controls.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            rebuilt = codec.decode(codec.encode(as_video(source.rgb[None], device)), controls)
+            guide = Guide(controls, clip_points(clip, range(clip.length), device), [index])
+            rebuilt = codec.decode(codec.encode(as_video(source.rgb[None], device)), guide)
         rows |= {f"clip {index}": source.rgb, f"{index} rebuilt": as_frames(rebuilt, *source.rgb.shape[1:3])[0]}
     return contact_sheet(rows, SHOWN_FRAMES)
 
@@ -70,12 +73,10 @@ def shown_indices(pool: ClipPool) -> Sequence[int]:
     return held_out[:: max(len(held_out) // SHOWN_CLIPS, 1)][:SHOWN_CLIPS]
 
 
-def clip_controls(clip: TrainingClip, controls: Sequence[Modality] = DEFAULT_CONTROLS) -> ControlClip:
-    """Return a training clip with some controls, each of weight 1 as in the default recipe."""
-    makers = {
-        "edge": lambda: edge_control(clip.rgb),
-        "vis": lambda: vis_control(clip.rgb),
-        "depth": lambda: depth_control(clip.depth_m),
-        "seg": lambda: seg_control(clip.instance, 0),
-    }
-    return ControlClip(clip.rgb, {m: makers[m]() for m in controls}, dict.fromkeys(controls, 1.0))
+def clip_controls(clip: TrainingClip, controls: Sequence[Modality] = ()) -> ControlClip:
+    """Return a training clip under the recipe of size tiny, or with some controls alone, each of weight 1."""
+    recipe = load_config(Recipe, "recipe/tiny")
+    if controls:
+        edge, vis, depth, seg = (float(modality in controls) for modality in MODALITIES)
+        recipe = Recipe(edge=edge, vis=vis, depth=depth, seg=seg)
+    return control_clip(clip.passes, clip.labels, recipe, 0)

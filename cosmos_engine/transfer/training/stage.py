@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,6 +30,9 @@ class StageConfig:
             0 leaves the stage out.
         batch: clips an update, of all processes together.
         frames: frames a clip, 4k + 1.
+        single_share: share of the updates that show single frames in place of clips, as many as all clips have.
+        shrink: at first clips are shown at one part in so many of their size, which is that much squared cheaper.
+        shrink_share: share of the updates in which they are.
         rate: AdamW's learning rate; betas 0.9 and 0.95, no weight decay.
         warmup: updates in which the rate rises.
         ema: decay of the weights' moving average.
@@ -43,6 +45,9 @@ class StageConfig:
     updates: int = 1000
     batch: int = 8
     frames: int = 9
+    single_share: float = 0.0
+    shrink: int = 1
+    shrink_share: float = 0.5
     rate: float = 1e-3
     warmup: int = 50
     decay_share: float = 0.3
@@ -51,27 +56,19 @@ class StageConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("updates", 0), ("batch", 1), ("frames", 1), ("warmup", 1), ("save_every", 1), ("seed", 0)):
+        least_of = {"updates": 0, "batch": 1, "frames": 1, "shrink": 1, "warmup": 1, "save_every": 1, "seed": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
-        for name in ("ema", "decay_share"):
+        for name in ("ema", "decay_share", "single_share", "shrink_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}: expected a number in [0, 1], got {getattr(self, name):g}")
         if not self.rate > 0:
             raise InputError(f"rate: expected a number above 0, got {self.rate:g}")
 
-
-@runtime_checkable
-class Companion(Protocol):
-    """What is trained beside the module and kept with it, such as a critic."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Return all that resuming needs."""
-        ...
-
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from a state; raise RuntimeError or KeyError if it does not fit. Empty where the file has none."""
-        ...
+    def shrink_at(self, update: int) -> int:
+        """Return one part in how many of their size clips are shown at in an update."""
+        return self.shrink if update < self.shrink_share * self.updates else 1
 
 
 class Stage:
@@ -86,7 +83,6 @@ class Stage:
         config: how it is trained.
         folder: the run's.
         processes: whose gradients are averaged; the first one writes the files.
-        companion: what is kept with the module; it makes its own updates.
     """
 
     def __init__(
@@ -96,12 +92,10 @@ class Stage:
         config: StageConfig,
         folder: Path,
         processes: Processes | None = None,
-        companion: Companion | None = None,
     ) -> None:
         self.name, self.module, self.config, self.folder = name, module, config, folder
         self.average = copy.deepcopy(module).requires_grad_(False)
         self.processes = processes or Processes()
-        self.companion = companion
         self.optimizer = adam(module, config.rate, self.processes.device)
         self.done = 0
         self.figures: dict[str, float] = {}
@@ -191,8 +185,6 @@ class Stage:
         tensors = {f"module.{key}": value for key, value in self.module.state_dict().items()}
         tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
         tensors |= {f"optimizer.{key}": value for key, value in optimizer_state(self.optimizer).items()}
-        if self.companion is not None:
-            tensors |= {f"companion.{key}": value for key, value in self.companion.state().items()}
         return {key: value.contiguous() for key, value in tensors.items()}
 
     def _save(self) -> None:
@@ -206,8 +198,6 @@ class Stage:
             self.module.load_state_dict(_under(tensors, "module."))
             self.average.load_state_dict(_under(tensors, "average."))
             load_optimizer(self.optimizer, _under(tensors, "optimizer."))
-            if self.companion is not None:
-                self.companion.load_state(_under(tensors, "companion."))
         except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
             raise InputError(f"{self._file}: no checkpoint of this training: {str(error).splitlines()[0]}") from error
 

@@ -124,7 +124,10 @@ class BatchStream:
         rng = np.random.default_rng((config.seed, self._stage, update))
         seed = int(rng.integers(2**31))
         indices = training_indices(source.pool)
-        draw = draw_batch(source.pool, indices, config.batch, config.frames, rng, source.config, source.only)
+        shrink = config.shrink_at(update)
+        single = config.single_share > 0 and rng.random() < config.single_share
+        size, frames = (config.batch * config.frames, 1) if single else (config.batch, config.frames)
+        draw = draw_batch(source.pool, indices, size, frames, rng, source.config, source.only, shrink)
         own = type(draw)(draw.present, tuple(source.processes.share(draw.clips)))
         loaded = load_batch(source.pool, own)
         return (loaded.pinned() if source.processes.device.type == "cuda" else loaded), rng, seed

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cosmos_engine.transfer.training.clips import CLIPS_PER_GROUP, MANIFEST, ClipPool, group_file, write_group
+from cosmos_engine.data import CameraPasses, InstanceLabel
+from cosmos_engine.transfer.training.clips import (
+    CLIPS_PER_GROUP,
+    MANIFEST,
+    ClipPool,
+    group_file,
+    labels_as_json,
+    write_group,
+)
 from tests.transfer.training.small_run import write_begun
 
 WORDS = {
@@ -18,6 +26,12 @@ WORDS = {
     "robot": "plain white",
     "light": "soft light from above",
     "objects": {"cube": "red cube"},
+}
+
+LABELS = {
+    1: InstanceLabel("robot", "robot_arm", "robot"),
+    3: InstanceLabel("table", "table", "scene"),
+    6: InstanceLabel("cube", "red cube", "manipulated"),
 }
 
 
@@ -33,13 +47,15 @@ def write_pool(folder: Path, groups: int = 2, frames: int = 5, size: int = 32, s
             instance[:, size // 2 :, rng.integers(size // 2) :] = 6
             colors = rng.integers(0, 256, (8, 3), dtype=np.uint8)
             clips.append(
-                {
-                    "rgb": colors[instance] ^ rng.integers(0, 8, (frames, size, size, 3), dtype=np.uint8),
-                    "depth_m": (1.0 + instance / 4.0).astype(np.float32),
-                    "instance": instance,
-                }
+                CameraPasses(
+                    colors[instance] ^ rng.integers(0, 8, (frames, size, size, 3), dtype=np.uint8),
+                    (1.0 + instance / 4.0).astype(np.float32),
+                    instance,
+                    np.array([[float(size), 0, size / 2], [0, float(size), size / 2], [0, 0, 1]]),
+                    np.tile(np.eye(4), (frames, 1, 1)),
+                )
             )
-        described = [{"words": WORDS, "foreground": [1, 6]}] * CLIPS_PER_GROUP
+        described = [{"words": WORDS, "labels": labels_as_json(LABELS)}] * CLIPS_PER_GROUP
         write_group(group_file(folder, group), clips, described)
     manifest: dict[str, object] = {
         "frames": frames,

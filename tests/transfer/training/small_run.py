@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from cosmos_engine.transfer.config import TransferConfig
+from cosmos_engine.transfer.guided_codec import LATENT_CHANNELS
 from cosmos_engine.transfer.tiny import TinyModel, save_tiny
 from cosmos_engine.transfer.training.config import DecoderStageConfig, NetworkStageConfig, PosttrainConfig
-from cosmos_engine.transfer.training.critic import CriticConfig
 from cosmos_engine.transfer.training.posttrain import ClipSource, posttrain
 from cosmos_engine.transfer.training.stage import StageConfig
 
@@ -22,8 +22,7 @@ EVERYTHING = PosttrainConfig(
     codec=StageConfig(**SMALL),
     text=OFF,
     network=NetworkStageConfig(**SMALL, energy=0.5, energy_after=0.0),
-    decoder=DecoderStageConfig(**SMALL, encoded=0.5, coarse_px=4),
-    critic=CriticConfig(weight=0.1, start=0, ramp=1, width=8),
+    decoder=DecoderStageConfig(**SMALL),
     bfloat16=False,
 )
 SIZE = TransferConfig(
@@ -34,6 +33,9 @@ SIZE = TransferConfig(
     control_channels=48,
     text_width=32,
     inject_after=(0,),
+    latent_channels=LATENT_CHANNELS,
+    palette_tokens=(0, 1, 2),
+    palette_channels=(40, 40, 16),
     modalities=("edge", "depth", "seg"),
     prediction="x0",
     timestep_scale=1000.0,

@@ -6,7 +6,8 @@ import torch
 
 from cosmos_engine.controls import MODALITIES, edge_control
 from cosmos_engine.errors import InputError
-from cosmos_engine.transfer.training.batch import BatchDraw, DrawConfig, draw_batch, latent_foreground, load_batch
+from cosmos_engine.transfer.parts import PARTS
+from cosmos_engine.transfer.training.batch import BatchDraw, DrawConfig, draw_batch, load_batch, shrunk
 from cosmos_engine.transfer.training.processes import Processes
 from cosmos_engine.transfer.training.stage import StageConfig
 from cosmos_engine.transfer.training.stream import BatchSource, Noise
@@ -49,13 +50,21 @@ def test_a_sensor_changes_what_controls_see_and_never_the_target(pool):
 
 
 def test_a_batch_shows_the_frames_that_were_drawn(pool):
-    draw = drawn(pool, edge=1.0)
+    draw = drawn(pool, edge=1.0, foreground_edges=0.0)
     batch = load_batch(pool, draw).on(CPU)
     for row, how in enumerate(draw.clips):
         clip = pool.clip(how.index, how.start, how.frames)
         torch.testing.assert_close(batch.rgb_BCTHW[row].permute(1, 2, 3, 0), torch.from_numpy(clip.rgb) / 127.5 - 1.0)
         edges = torch.from_numpy(edge_control(clip.rgb, how.edge)) / 127.5 - 1.0
         torch.testing.assert_close(batch.controls["edge"][row].permute(1, 2, 3, 0), edges)
+
+
+def test_edges_may_be_those_of_the_foreground_alone(pool):
+    draw = drawn(pool, edge=1.0, foreground_edges=1.0)
+    batch = load_batch(pool, draw).on(CPU)
+    edges = batch.controls["edge"]
+    assert (edges[:, 0][~batch.foreground_BTHW] == -1).all()
+    assert (edges[:, 0][batch.foreground_BTHW] == 1).any()
 
 
 def test_clips_of_an_odd_size_are_padded_to_whole_tokens(tmp_path):
@@ -67,11 +76,26 @@ def test_clips_of_an_odd_size_are_padded_to_whole_tokens(tmp_path):
     assert torch.equal(loaded.rgb_BTHWC[:, :, 45], loaded.rgb_BTHWC[:, :, 39])
 
 
-def test_foreground_weight_covers_robot_and_objects(pool):
-    batch = load_batch(pool, drawn(pool, size=1)).on(CPU)
-    share = latent_foreground(batch.foreground_BTHW)
-    assert share.shape == (1, 1, 2, 4, 4)
-    torch.testing.assert_close(share[0, 0, 1, 0, 0], batch.foreground_BTHW[0, 1:, :8, :8].float().mean())
+def test_parts_and_points_are_those_of_the_clip(pool):
+    draw = drawn(pool, size=1)
+    batch = load_batch(pool, draw).on(CPU)
+    clip = pool.clip(draw.clips[0].index, draw.clips[0].start, draw.clips[0].frames)
+    of_instance = {1: PARTS.index("robot"), 3: PARTS.index("table"), 6: PARTS.index("object")}
+    expected = np.vectorize(of_instance.get)(clip.instance)
+    np.testing.assert_array_equal(batch.parts_BTHW[0], expected)
+    still = clip.instance == 3
+    np.testing.assert_allclose(batch.points_B4THW[0, 2].numpy()[still], clip.depth_m[still])
+
+
+def test_shrunk_clips_show_the_same_at_half_the_size(pool):
+    clip = pool.clip(0)
+    half = shrunk(clip, 2)
+    assert half.rgb.shape == (5, 16, 16, 3)
+    np.testing.assert_allclose(half.rgb[0, 3, 5], clip.rgb[0, 6:8, 10:12].mean((0, 1)), atol=0.5)
+    np.testing.assert_array_equal(half.instance, clip.instance[:, ::2, ::2])
+    # A pixel's centre is the middle of the four that it is made of.
+    middle = np.linalg.inv(clip.passes.intrinsics_px) @ [10.5, 6.5, 1]
+    np.testing.assert_allclose(np.linalg.inv(half.passes.intrinsics_px) @ [5, 3, 1], middle)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.textures import HELD_OUT_FAMILIES
@@ -66,3 +69,15 @@ def test_a_prompt_needs_no_pixels_and_is_the_clips_own(pool):
         own = pool.clip(index).prompt(np.random.default_rng(index))
         assert pool.prompt(index, np.random.default_rng(index)) == own
         assert "brown wood" in own
+
+
+def test_a_group_of_another_version_is_named(pool, tmp_path):
+    folder = tmp_path / "clips"
+    shutil.copytree(pool.folder, folder)
+    file = group_file(folder, 0)
+    with safe_open(file, "numpy") as stored:
+        kept = {name: stored.get_tensor(name) for name in stored.keys() if name != "world_from_camera"}  # noqa: SIM118
+        metadata = stored.metadata()
+    save_file(kept, file, metadata)
+    with pytest.raises(InputError, match=r"000000.safetensors: no group of this version: .*world_from_camera"):
+        ClipPool(folder).clip(0)

@@ -32,7 +32,7 @@ def test_posttraining_ends_in_a_checkpoint_that_generates_and_is_done_once(tmp_p
     assert Transfer25.tiny(file).generate([clip()], ["brown wood table"], [0])[0].shape == (1, 5, 32, 32, 3)
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["stage"] for line in lines] == ["codec"] * 2 + ["network"] * 2 + ["decoder"] * 2
-    assert {"reconstruction", "critic"} <= json.loads(lines[-1]).keys()
+    assert {"colors", "pattern", "parts", "latent"} <= json.loads(lines[-1]).keys()
     sheets = {sheet.name for sheet in tmp_path.glob("*.png")}
     assert sheets == {f"{stage}_{updates:06d}.png" for stage in ("codec", "network", "decoder") for updates in (1, 2)}
     run(tmp_path, pool.folder, init=begun)

@@ -37,7 +37,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_two_processes_train_as_one_on_the_same_batches(tmp_path, pool, begun):
-    """Codec (whose batch norm sees both), network under energy score and flow matching, decoder with its critic."""
+    """Codec (whose batch norm sees both), network under energy score and flow matching, decoder and network."""
     port = free_port()
     both = [started(rank, port, [str(tmp_path / "two"), str(pool.folder), str(begun)]) for rank in range(2)]
     run(tmp_path / "one", pool.folder, init=begun)
