@@ -8,10 +8,12 @@ Demos and prompts are drawn as `record` and `augment` draw them; nothing is chos
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 
 import numpy as np
 from generator_quality import recorded
+from PIL import Image
 
 from cosmos_engine.augment.prompts import variant_prompt
 from cosmos_engine.config import load_config
@@ -49,8 +51,8 @@ def main() -> None:
             rows[f"{short} source"] = clip.rgb
             rows |= {f"{short} {modality}": video for modality, video in clip.controls.items()}
             rows |= {f"{short} {number + 1}": made[camera][number] for number in range(VARIANTS)}
-        file = args.out / f"variants_{task}.png"
-        file.write_bytes(contact_sheet(rows, FRAMES))
+        file = args.out / f"variants_{task}.jpg"
+        Image.open(io.BytesIO(contact_sheet(rows, FRAMES))).save(file, quality=88, optimize=True)
         print(f"\n{file}")
         for number, prompt in enumerate(prompts, 1):
             print(f"{number}. {prompt}")

@@ -1,5 +1,5 @@
-"""The command line `cosmos-engine`: record, augment, view, verify, inspect, posttrain, and the commands of packages
-above the engine (train, benchmark), which register themselves under the entry point `cosmos_engine.commands`.
+"""The command line `cosmos-engine`: record, augment, view, verify, sign, inspect, posttrain, and the commands of
+packages above the engine (train, benchmark), which register themselves under the entry point `cosmos_engine.commands`.
 
 What a command needs is imported when it runs: `cosmos-engine --help` must not wait for torch, and `record` needs
 MuJoCo, which the rest of the engine does without.
@@ -15,15 +15,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from cosmos_engine import __version__
-from cosmos_engine.commands.generator import (
-    DEFAULT_RECIPES,
-    TINY,
-    add_generator_arguments,
-    open_generator,
-    sampling_config,
-)
+from cosmos_engine.commands.augment import add_augment_command
 from cosmos_engine.commands.posttrain import add_posttrain_command
+from cosmos_engine.commands.sign import add_sign_commands
 from cosmos_engine.commands.transfer import add_transfer_command
+from cosmos_engine.commands.verify import add_verify_command, is_dataset
+from cosmos_engine.commands.view import add_view_command
 from cosmos_engine.commands.weights import add_weights_command
 from cosmos_engine.config import load_config
 from cosmos_engine.errors import InputError
@@ -75,30 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_overrides(record)
     record.set_defaults(run=_record)
 
-    augment = commands.add_parser("augment", help="make variants of a recording and write a dataset (zarr)")
-    augment.add_argument("recording", type=Path, metavar="RECORDING")
-    augment.add_argument("--out", type=Path, required=True, help="the zarr; the same command resumes it")
-    augment.add_argument("--variants", type=int, help="variants of each demo, beside the original (default 5)")
-    augment.add_argument(
-        "--recipe", help="a name in configs/recipe or a YAML file: weights and presets of the controls"
-    )
-    augment.add_argument("--prompts", type=Path, help="a text file of prompts, one a line, used in turn")
-    add_generator_arguments(augment, default=TINY)
-    _add_overrides(augment)
-    augment.set_defaults(run=_augment)
+    add_augment_command(commands)
 
-    view = commands.add_parser("view", help="write one self-contained HTML report")
-    view.add_argument("dataset", type=Path, metavar="DATASET")
-    view.add_argument("--recording", type=Path, help="the recording it was made from: shows passes and controls")
-    view.add_argument("--benchmark", type=Path, action="append", default=[], help="a result.json; may be repeated")
-    view.add_argument("--demos", type=int, default=3, help="demos to show (default 3)")
-    view.add_argument("--out", type=Path, required=True, help="the HTML file")
-    view.set_defaults(run=_view)
-
-    verify = commands.add_parser("verify", help="check a recording, or a dataset against its certificate")
-    verify.add_argument("path", type=Path, metavar="RECORDING|DATASET")
-    verify.add_argument("--against", type=Path, metavar="RECORDING", help="the recording a dataset was made from")
-    verify.set_defaults(run=_verify)
+    add_view_command(commands)
+    add_verify_command(commands)
+    add_sign_commands(commands)
 
     inspect = commands.add_parser("inspect", help="say what a recording or a dataset holds")
     inspect.add_argument("path", type=Path, metavar="RECORDING|DATASET")
@@ -127,64 +105,10 @@ def _record(args: argparse.Namespace) -> int:
     return 0
 
 
-def _augment(args: argparse.Namespace) -> int:
-    from cosmos_engine.augment.job import AugmentConfig, augment
-    from cosmos_engine.augment.prompts import read_prompts
-    from cosmos_engine.controls import Recipe
-    from cosmos_engine.data import Recording
-
-    recording = Recording(args.recording)
-    prompts = read_prompts(args.prompts) if args.prompts else ()
-    of_sampling = [word.removeprefix("sampling.") for word in args.overrides if word.startswith("sampling.")]
-    of_job = [word for word in args.overrides if not word.startswith("sampling.")]
-    sampling = sampling_config(args.generator, of_sampling)
-    recipe = load_config(Recipe, _shipped("recipe", args.recipe or DEFAULT_RECIPES[args.generator]))
-    variants = [] if args.variants is None else [f"variants={args.variants}"]
-    config = load_config(AugmentConfig, None, [*variants, *of_job], AugmentConfig(recipe=recipe))
-    generator = open_generator(args, list(config.recipe.weights), sampling)
-    try:
-        augment(recording, args.out, generator, config, prompts)
-    finally:
-        generator.close()
-    print(f"dataset: {args.out}")
-    return 0
-
-
-def _view(args: argparse.Namespace) -> int:
-    from cosmos_engine.report.page import write_report
-    from cosmos_engine.view import collect_report
-
-    write_report(collect_report(args.dataset, args.recording, args.benchmark, args.demos), args.out)
-    print(f"report: {args.out}")
-    return 0
-
-
-def _verify(args: argparse.Namespace) -> int:
-    from cosmos_engine.data import verify_dataset, verify_recording
-
-    if _is_dataset(args.path):
-        verdict = verify_dataset(args.path, args.against)
-        compared = f"and with {args.against}" if verdict.against_recording else "only (--against RECORDING for more)"
-        print(f"{args.path}: {verdict.episodes} episodes compared with the certificate {compared}")
-        if verdict.first_difference is not None:
-            raise InputError(f"{args.path}: differs: {verdict.first_difference}")
-        print("intact")
-        return 0
-    if args.against is not None:
-        raise InputError(f"--against: {args.path} is no dataset")
-    found = verify_recording(args.path)
-    print(f"{args.path}: {found.intact} of {found.episodes} episodes intact, {found.control_steps} control steps")
-    if found.writer is not None:
-        print(f"being written by {found.writer}")
-    if not found.sound:
-        raise InputError(f"{args.path}: {len(found.broken)} broken: {'; '.join(found.broken)}")
-    return 0
-
-
 def _inspect(args: argparse.Namespace) -> int:
     from cosmos_engine.data import Dataset, Recording
 
-    if _is_dataset(args.path):
+    if is_dataset(args.path):
         dataset = Dataset(args.path)
         originals = int((dataset.variant == 0).sum())
         print(
@@ -203,12 +127,3 @@ def _inspect(args: argparse.Namespace) -> int:
         outcome = "success" if header.success else "failure"
         print(f"  {index:6d} {header.task:16} {header.length:5d} frames  {outcome}  seed {header.seed}  {cameras}")
     return 0
-
-
-def _is_dataset(path: Path) -> bool:
-    return (path / "data").is_dir() and (path / "meta").is_dir()
-
-
-def _shipped(group: str, name: str) -> str:
-    """Return what `load_config` should read: a path as it is, a bare name from the shipped `group`."""
-    return name if Path(name).suffix in {".yaml", ".yml"} else f"{group}/{name}"

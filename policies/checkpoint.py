@@ -21,11 +21,22 @@ from cosmos_engine.config import as_yaml, load_config
 from cosmos_engine.data.atomic import write_file
 from cosmos_engine.errors import InputError
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig
+from policies.finetuned import FinetunedPolicy
 from policies.policy import PolicySpec
 
 POLICY_FORMAT = 1
 WEIGHTS_FILE = "policy.safetensors"
 RECORD_FILE = "policy.yaml"
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """Say how a policy was fine-tuned; without a tuned denoise step it was not."""
+
+    tuned_denoise_steps: int = 0  # the last ones, which the tuned copy runs
+    task: str = ""
+    first_seed: int = 0  # resets seen in training count up from here; the weights' file says how many
+    cloned_weights_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,17 +49,23 @@ class PolicyRecord:
     tasks: list[str] = field(default_factory=list)
     demo_seeds: list[int] = field(default_factory=list)  # resets seen in training: no trial may repeat them
     dataset_sha256: str = ""
+    finetuning: Finetuning = field(default_factory=Finetuning)
     versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class LoadedPolicy:
-    """Hold a policy ready to act, with its record and the hash of its weights file."""
+    """Hold a policy ready to act, with its record and the hash of its weights file.
 
-    policy: DiffusionPolicy
+    `updates` counts those of training, of a fine-tuned policy its iterations. `seen_seeds` are the resets that demos
+    and fine-tuning started from: no trial may repeat them.
+    """
+
+    policy: DiffusionPolicy | FinetunedPolicy
     record: PolicyRecord
     weights_sha256: str
     updates: int
+    seen_seeds: frozenset[int]
 
 
 def save_record(folder: Path, record: PolicyRecord) -> None:
@@ -56,9 +73,12 @@ def save_record(folder: Path, record: PolicyRecord) -> None:
     write_file(folder / RECORD_FILE, as_yaml(record).encode())
 
 
-def save_weights(folder: Path, policy: DiffusionPolicy, updates: int) -> None:
-    """Write policy.safetensors, replacing the last one."""
-    save_tensors(folder / WEIGHTS_FILE, policy.state_dict(), {"updates": updates})
+def save_weights(folder: Path, policy: DiffusionPolicy | FinetunedPolicy, updates: int, resets: int = 0) -> None:
+    """Write policy.safetensors, replacing the last one; `resets` counts those of fine-tuning."""
+    if isinstance(policy, FinetunedPolicy):
+        save_tensors(folder / WEIGHTS_FILE, policy.saved_tensors(), {"updates": updates, "resets": resets})
+    else:
+        save_tensors(folder / WEIGHTS_FILE, policy.state_dict(), {"updates": updates})
 
 
 def load_policy(folder: Path, device: torch.device) -> LoadedPolicy:
@@ -70,15 +90,31 @@ def load_policy(folder: Path, device: torch.device) -> LoadedPolicy:
     record = load_record(folder)
     path = folder / WEIGHTS_FILE
     tensors, state = load_tensors(path)
-    policy = DiffusionPolicy(record.policy, record.spec)
-    restore(policy, tensors, path)
+    cloned = DiffusionPolicy(record.policy, record.spec)
+    policy: DiffusionPolicy | FinetunedPolicy = cloned
+    first = record.finetuning.first_seed
+    if record.finetuning.tuned_denoise_steps:
+        policy = _finetuned(cloned, tensors, record, path)
+    else:
+        restore(cloned, tensors, path)
     policy.eval().requires_grad_(False)
     return LoadedPolicy(
         policy=policy.to(device),
         record=record,
         weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         updates=int(state["updates"]),
+        seen_seeds=frozenset(record.demo_seeds).union(range(first, first + state.get("resets", 0))),
     )
+
+
+def _finetuned(
+    cloned: DiffusionPolicy, tensors: Mapping[str, torch.Tensor], record: PolicyRecord, path: Path
+) -> FinetunedPolicy:
+    policy = FinetunedPolicy(cloned, record.finetuning.tuned_denoise_steps)
+    for name in ("tuned", "cloned") if policy.is_mixed else ("tuned",):
+        part = {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+        restore(getattr(policy, name), part, path)
+    return policy
 
 
 def load_record(folder: Path) -> PolicyRecord:

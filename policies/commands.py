@@ -1,4 +1,4 @@
-"""The command line of the policies: `train` and `benchmark`. The only module here that builds environments.
+"""The command line of the policies: train, finetune, benchmark, rollout. The only module here that builds environments.
 
 What a command needs is imported when it runs: `cosmos-engine --help` must not wait for torch.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,26 @@ if TYPE_CHECKING:
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `train` and `benchmark` to a command line."""
+    """Add `train`, `finetune`, `benchmark` and `rollout` to a command line."""
     train = subparsers.add_parser("train", help="train a diffusion policy on a dataset (zarr)")
     train.add_argument("dataset", type=Path, metavar="DATASET", help="a zarr written by `cosmos-engine augment`")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config, as in updates=2000")
     train.add_argument("--out", type=Path, required=True, help="folder of the run; the same command resumes it")
-    train.add_argument("--config", default="default", help="a name in configs/train (default, demo) or a YAML file")
+    train.add_argument(
+        "--config", default="default", help="a name in configs/train (default, demo, state) or a YAML file"
+    )
     train.set_defaults(run=_train)
+
+    finetune = subparsers.add_parser(
+        "finetune", aliases=["dppo"], help="fine-tune a cloned policy in simulation (DPPO)"
+    )
+    finetune.add_argument("cloned", type=Path, metavar="RUN", help="folder of `cosmos-engine train`")
+    finetune.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config, as in iterations=9")
+    finetune.add_argument("--task", required=True, help="task of the embedded table-top, such as lift")
+    finetune.add_argument("--out", type=Path, required=True, help="folder of the run; the same command resumes it")
+    finetune.add_argument("--config", required=True, help="a name in configs/dppo (state, image, cpu) or a YAML file")
+    finetune.add_argument("--workers", type=int, help="processes of environments (default: one per core)")
+    finetune.set_defaults(run=_finetune)
 
     benchmark = subparsers.add_parser("benchmark", help="measure the success of policies under changed looks")
     benchmark.add_argument(
@@ -53,6 +67,19 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     benchmark.add_argument("--config", default="default", help="a name in configs/benchmark or a YAML file")
     benchmark.add_argument("--device", default="auto", help="auto, cpu or cuda[:n]")
     benchmark.set_defaults(run=_benchmark, overrides=[])
+
+    rollout = subparsers.add_parser("rollout", help="watch a policy act: videos, or a window")
+    rollout.add_argument("policy", type=Path, metavar="RUN", help="folder of `cosmos-engine train` or `finetune`")
+    rollout.add_argument("--task", required=True, help="task of the embedded table-top, such as lift")
+    rollout.add_argument("--episodes", type=int, default=3, help="rollouts (default 3)")
+    rollout.add_argument("--seed", type=int, default=1_000_000, help="of the first reset; the others count up from it")
+    rollout.add_argument("--shift", default="vanilla", help="a shift of the benchmark (default vanilla)")
+    rollout.add_argument("--camera", default="agentview", help="what is shown (default agentview)")
+    rollout.add_argument("--image-size", type=int, default=256, help="pixels, where the policy sees no images itself")
+    rollout.add_argument("--out", type=Path, help="folder of the videos, one a rollout")
+    rollout.add_argument("--window", action="store_true", help="show them live at the policy's rate; needs a display")
+    rollout.add_argument("--device", default="auto", help="auto, cpu or cuda[:n]")
+    rollout.set_defaults(run=_rollout)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -97,7 +124,7 @@ def _benchmark(args: argparse.Namespace) -> int:
                 policy=loaded.policy,
                 checkpoint=folder,
                 weights_sha256=loaded.weights_sha256,
-                demo_seeds=frozenset(loaded.record.demo_seeds),
+                demo_seeds=loaded.seen_seeds,
             )
         )
     # Environments give what the policies saw; where these differ in size, `run_benchmark` names the one that differs.
@@ -110,6 +137,56 @@ def _benchmark(args: argparse.Namespace) -> int:
     result = run_benchmark(contestants, arena, shifts, config, args.out)
     print(markdown_table(result))
     print(f"\nresult: {args.out / RESULT_FILE}")
+    return 0
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    from functools import partial
+
+    from cosmos_engine.data.dataset import IMAGE_SUFFIX
+    from cosmos_engine.errors import InputError
+    from cosmos_engine.sim.tabletop import TabletopEnvironment
+    from policies.dppo.config import DppoConfig
+    from policies.dppo.finetuning import finetune
+    from policies.policy import PolicySpec
+
+    def tabletop(spec: PolicySpec) -> Callable[[], Environment]:
+        cameras = tuple(name.removesuffix(IMAGE_SUFFIX) for name in spec.images)
+        image_size = next(iter(spec.images.values()), [128])[0]
+        return partial(TabletopEnvironment, args.task, cameras=cameras, image_size=image_size, render=bool(cameras))
+
+    if args.workers is not None and args.workers < 0:
+        raise InputError(f"--workers: expected 0 or more, got {args.workers}")
+    config = load_config(DppoConfig, _config_file("dppo", args.config), args.overrides)
+    folder = finetune(args.cloned, args.out, tabletop, config, args.workers)
+    print(f"policy: {folder}")
+    return 0
+
+
+def _rollout(args: argparse.Namespace) -> int:
+    from cosmos_engine.config import nearest
+    from cosmos_engine.data.dataset import IMAGE_SUFFIX
+    from cosmos_engine.errors import InputError
+    from cosmos_engine.sim.shifts import SHIFTS
+    from cosmos_engine.sim.strengths import ShiftStrengths
+    from policies.checkpoint import load_policy
+    from policies.device import choose_device
+    from policies.watching import watch
+
+    if args.out is None and not args.window:
+        raise InputError("rollout: expected --out FOLDER, --window, or both")
+    if args.shift not in SHIFTS:
+        raise InputError(f"shift {args.shift!r}: unknown{nearest(args.shift, SHIFTS)}")
+    if args.image_size < 1:
+        raise InputError(f"--image-size: expected at least 1 pixel, got {args.image_size}")
+    loaded = load_policy(args.policy, choose_device(args.device))
+    sizes = {name: shape[0] for name, shape in loaded.policy.spec.images.items()}
+    filmed = f"{args.camera}{IMAGE_SUFFIX}"
+    cameras = tuple(name.removesuffix(IMAGE_SUFFIX) for name in dict.fromkeys([*sizes, filmed]))
+    image_size = next(iter(sizes.values()), args.image_size)
+    arena = _TabletopArena(args.task, cameras, image_size, ShiftStrengths())
+    seeds = range(args.seed, args.seed + args.episodes)
+    watch(args.policy.resolve().name, loaded.policy, arena, args.shift, seeds, filmed, args.out, window=args.window)
     return 0
 
 

@@ -5,8 +5,9 @@ Legend: B batch, T observation frames, P horizon positions, A action, C channels
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -40,6 +41,12 @@ class DiffusionPolicyConfig:
     training_denoise_steps: int = 100
     sampler: Literal["ddim", "ddpm"] = "ddim"
     denoise_steps: int = 8  # of DDIM; DDPM takes all training denoise steps
+
+    @property
+    def executed(self) -> slice:
+        """The positions of the horizon that are executed: an action chunk from the present on."""
+        present = self.observation_frames - 1
+        return slice(present, present + self.action_chunk)
 
 
 def check_policy_config(config: DiffusionPolicyConfig) -> None:
@@ -105,15 +112,18 @@ class DiffusionPolicy(nn.Module):
             {name: LimitsNormalizer(shape[0]) for name, shape in spec.low_dim.items()}
         )
         self.action_normalizer = LimitsNormalizer(spec.action_dim)
-        frame_width = sum(encoder.feature_width for encoder in self.encoders.values()) + sum(  # type: ignore[misc]
-            shape[0] for shape in spec.low_dim.values()
-        )
         self.unet = Unet1d(
             action_dim=spec.action_dim,
-            observation_width=config.observation_frames * frame_width,
+            observation_width=self.observation_width,
             widths=config.unet_widths,
             kernel_size=config.kernel_size,
         )
+
+    @property
+    def observation_width(self) -> int:
+        """Features of the observation vector that `observe` returns."""
+        of_images = sum(encoder.feature_width for encoder in self.encoders.values())  # type: ignore[misc]
+        return self.config.observation_frames * (of_images + sum(shape[0] for shape in self.spec.low_dim.values()))
 
     @property
     def device(self) -> torch.device:
@@ -189,20 +199,40 @@ class DiffusionPolicy(nn.Module):
         self, observations: Mapping[str, np.ndarray], rngs: Sequence[np.random.Generator]
     ) -> Float32[np.ndarray, "b chunk a"]:
         """Return the action chunk to execute; see `Policy.act`."""
+        observation_BD = self.observe(*self.prepared(observations))
+        return self.executed(self.denoise(observation_BD, rngs))
+
+    def prepared(
+        self, observations: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, UInt8[torch.Tensor, "b t y x 3"]], dict[str, Float32[torch.Tensor, "b t _"]]]:
+        """Return the arguments of `observe` for observations as an environment gives them, on the policy's device."""
         images = {name: torch.from_numpy(self._resized(observations[name])) for name in self.spec.images}
         low_dim = {name: torch.from_numpy(observations[name].astype(np.float32)) for name in self.spec.low_dim}
-        observation_BD = self.observe(
+        return (
             {name: image.to(self.device) for name, image in images.items()},
             {name: vector.to(self.device) for name, vector in low_dim.items()},
         )
-        actions_BPA = self.action_normalizer.denormalize(self.denoise(observation_BD, rngs))
-        present = self.config.observation_frames - 1
-        return actions_BPA[:, present : present + self.config.action_chunk].cpu().numpy()
+
+    def executed(self, sample_BPA: Float[torch.Tensor, "b p a"]) -> Float32[np.ndarray, "b chunk a"]:
+        """Return the action chunk, in its own units, that is executed of normalised actions."""
+        actions_BPA = self.action_normalizer.denormalize(sample_BPA)
+        return actions_BPA[:, self.config.executed].cpu().numpy()
 
     def denoise(
-        self, observation_BD: Float[torch.Tensor, "b d"], rngs: Sequence[np.random.Generator]
+        self,
+        observation_BD: Float[torch.Tensor, "b d"],
+        rngs: Sequence[np.random.Generator],
+        predict: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
     ) -> Float[torch.Tensor, "b p a"]:
-        """Return normalised actions, sampled by the configured sampler from each row's own noise."""
+        """Return normalised actions, sampled by the configured sampler from each row's own noise.
+
+        Args:
+            observation_BD: of `observe`.
+            rngs: one generator per row.
+            predict: (sample, denoise step) -> the network's output; None means this policy's U-Net.
+        """
+        if predict is None:
+            predict = partial(self._predict, observation_BD=observation_BD)
 
         def draw() -> torch.Tensor:
             shape = (self.config.horizon, self.spec.action_dim)
@@ -212,11 +242,11 @@ class DiffusionPolicy(nn.Module):
         sample_BPA = draw()
         if self.config.sampler == "ddim":
             for step, next_step in pairwise([*self.schedule.inference_steps(self.config.denoise_steps), -1]):
-                output_BPA = self._predict(sample_BPA, step, observation_BD)
+                output_BPA = predict(sample_BPA, step)
                 sample_BPA = self.schedule.ddim_update(sample_BPA, output_BPA, step, next_step)
             return sample_BPA
         for step in reversed(range(self.schedule.step_count)):
-            output_BPA = self._predict(sample_BPA, step, observation_BD)
+            output_BPA = predict(sample_BPA, step)
             sample_BPA, std = self.schedule.ddpm_mean_and_std(sample_BPA, output_BPA, step)
             if step > 0:
                 sample_BPA = sample_BPA + std * draw()

@@ -70,6 +70,7 @@ def run_trials(
     prepare: Callable[[Environment, int], None] = lambda _environment, _seed: None,
     film_seeds: Collection[int] = (),
     film_camera: str | None = None,
+    show: Callable[[int, UInt8[np.ndarray, "h w 3"]], None] | None = None,
 ) -> Iterator[Trial]:
     """Run one trial per seed and yield each as it ends; a seed alone decides its start and its noise.
 
@@ -80,6 +81,7 @@ def run_trials(
         prepare: called before each reset with the environment and the seed (sets the appearance).
         film_seeds: trials whose frames are kept.
         film_camera: observation name of the images to keep.
+        show: called with the seed and each frame of a filmed trial, as it happens.
 
     Raises:
         InputError: what `prepare`, reset or step raise as a user's mistake; everything else they raise is a crash.
@@ -90,7 +92,7 @@ def run_trials(
     while waiting or acting:
         while waiting and free:
             slot, seed = free.popleft(), waiting.popleft()
-            attempt = _Attempt(slot, seed, policy.spec, film_camera if seed in film_seeds else None)
+            attempt = _Attempt(slot, seed, policy.spec, film_camera if seed in film_seeds else None, show)
             attempt.start(pool.environments[slot], prepare)
             acting.append(attempt)
         started = [attempt for attempt in acting if attempt.outcome is None]
@@ -112,11 +114,19 @@ def run_trials(
 class _Attempt:
     """A trial under way in one environment."""
 
-    def __init__(self, slot: int, seed: int, spec: PolicySpec, film_camera: str | None) -> None:
+    def __init__(
+        self,
+        slot: int,
+        seed: int,
+        spec: PolicySpec,
+        film_camera: str | None,
+        show: Callable[[int, np.ndarray], None] | None,
+    ) -> None:
         self.slot = slot
         self.seed = seed
         self.spec = spec
         self.film_camera = film_camera
+        self.show = show
         self.rng = np.random.default_rng(seed)
         self.history: deque[Observation] = deque(maxlen=spec.observation_frames)
         self.frames: list[np.ndarray] = []
@@ -165,6 +175,8 @@ class _Attempt:
     def _film(self, observation: Observation) -> None:
         if self.film_camera is not None:
             self.frames.append(np.array(observation[self.film_camera]))
+            if self.show is not None:
+                self.show(self.seed, self.frames[-1])
 
     def _crash(self, error: Exception) -> None:
         self.outcome = "crash"

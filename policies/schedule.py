@@ -94,10 +94,20 @@ class NoiseSchedule:
         mean = (clean_weight * clean + noisy_weight * noisy.double()).to(noisy.dtype)
         return mean, math.sqrt(variance)
 
+    def clean_and_noise(
+        self, noisy: Float[torch.Tensor, "b p a"], output: Float[torch.Tensor, "b p a"], steps: Int[torch.Tensor, " b"]
+    ) -> tuple[Float[torch.Tensor, "b p a"], Float[torch.Tensor, "b p a"]]:
+        """Return the clean samples, clipped, and the noise that the network sees in these samples, both float64."""
+        return self._separated(noisy, output, *self._signal_and_spread(steps))
+
     def _clean_and_noise(
         self, noisy: torch.Tensor, output: torch.Tensor, step: int
     ) -> tuple[Float[torch.Tensor, "b p a"], Float[torch.Tensor, "b p a"]]:
-        signal, spread = self._scalars(step)
+        return self._separated(noisy, output, *self._scalars(step))
+
+    def _separated(
+        self, noisy: torch.Tensor, output: torch.Tensor, signal: torch.Tensor | float, spread: torch.Tensor | float
+    ) -> tuple[Float[torch.Tensor, "b p a"], Float[torch.Tensor, "b p a"]]:
         sample, prediction = noisy.double(), output.double()
         if self.prediction == "epsilon":
             clean, noise = (sample - spread * prediction) / signal, prediction

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import time
@@ -15,8 +14,6 @@ import torch
 from tqdm import tqdm
 
 import cosmos_engine
-from cosmos_engine.config import as_yaml, load_config
-from cosmos_engine.data.atomic import write_file
 from cosmos_engine.data.dataset import CERTIFICATE, Dataset
 from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.errors import InputError
@@ -25,6 +22,7 @@ from policies.device import choose_device, has_bfloat16
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, WindowBatch
 from policies.interruption import deferred_interrupt
 from policies.policy import PolicySpec
+from policies.run_folder import claim, truncate_log
 from policies.training_state import STATE_FILE, TrainingState, learning_rate_at, update_rng
 from policies.windows import DEFAULT_LOW_DIM, Frames, choose_observations, draw_windows, load_frames, split_by_source
 
@@ -38,7 +36,7 @@ class TrainConfig:
     """Configure a training run. The defaults suit `lift` with about 50 demos and two cameras on two CPU cores."""
 
     policy: DiffusionPolicyConfig = field(default_factory=DiffusionPolicyConfig)
-    cameras: tuple[str, ...] = ()  # camera names; empty: all of the dataset
+    cameras: tuple[str, ...] | None = None  # camera names; none said: all of the dataset; []: no camera
     low_dim: tuple[str, ...] = DEFAULT_LOW_DIM  # `object` is privileged, a real robot does not see it
     updates: int = 5000
     batch_size: int = 32  # windows per update
@@ -91,7 +89,7 @@ def train(dataset_path: Path, out: Path, config: TrainConfig) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     lock = WriterLock(out)
     try:
-        _claim(out, run)
+        claim(out / RUN_FILE, run)
         frames = load_frames(dataset, observations, config.policy.image_size)
         split_rng = np.random.default_rng(config.seed)
         splits = split_by_source(frames.source_demo, config.validation_fraction, split_rng)
@@ -102,7 +100,7 @@ def train(dataset_path: Path, out: Path, config: TrainConfig) -> Path:
             save_weights(out, state.average, state.update)  # a kill may have come between the state and the weights
         else:
             save_record(out, record)
-        _truncate_log(out / LOG_FILE, state.update)
+        truncate_log(out / LOG_FILE, "update", state.update)
         _fit(state, frames, splits, out, config, device)
     finally:
         lock.release()
@@ -240,33 +238,3 @@ def _check(config: TrainConfig) -> None:
             raise InputError(f"{key}: expected at least 1, got {getattr(config, key)}")
     if config.save_every % config.log_every != 0:
         raise InputError(f"save_every: expected a multiple of log_every {config.log_every}, got {config.save_every}")
-
-
-def _claim(out: Path, run: _Run) -> None:
-    """Write train.yaml, or make sure that the one in `out` is of the same run."""
-    path = out / RUN_FILE
-    if not path.exists():
-        write_file(path, as_yaml(run).encode())
-        return
-    there, here = _flat(dataclasses.asdict(load_config(_Run, path))), _flat(dataclasses.asdict(run))
-    for key, value in here.items():
-        if there[key] != value:
-            raise InputError(
-                f"{out}: holds another run: {key.removeprefix('config.')} is {there[key]} there and {value} here; "
-                "choose another --out"
-            )
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _truncate_log(path: Path, update: int) -> None:
-    """Drop the lines of updates that a killed process made but did not save."""
-    if path.exists():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        kept = [line for line in lines if json.loads(line)["update"] <= update]
-        write_file(path, "".join(f"{line}\n" for line in kept).encode())

@@ -60,21 +60,23 @@ def _taken(array: np.ndarray, indices: Int64[np.ndarray, "b t"]) -> np.ndarray:
     return np.take(array, indices, axis=0, mode="clip")
 
 
-def choose_observations(dataset: Dataset, cameras: tuple[str, ...], low_dim: tuple[str, ...]) -> list[str]:
+def choose_observations(dataset: Dataset, cameras: tuple[str, ...] | None, low_dim: tuple[str, ...]) -> list[str]:
     """Return the names of the observations to train on: cameras first, then low-dimensional ones.
 
     Args:
         dataset: what to choose from.
-        cameras: camera names without the "_image" of their arrays; empty for all cameras.
+        cameras: camera names without the "_image" of their arrays; None for all cameras.
         low_dim: names of low-dimensional arrays.
 
     Raises:
-        InputError: names a camera or array that the dataset lacks.
+        InputError: names a camera or array that the dataset lacks; if nothing at all is chosen.
     """
-    chosen = [f"{camera}{IMAGE_SUFFIX}" for camera in (cameras or dataset.cameras)]
+    chosen = [f"{camera}{IMAGE_SUFFIX}" for camera in (dataset.cameras if cameras is None else cameras)]
     for name in [*chosen, *low_dim]:
         if name not in dataset.keys:
             raise InputError(f"{dataset.path}: no observation {name!r}{nearest(name, dataset.keys)}")
+    if not chosen and not low_dim:
+        raise InputError("cameras, low_dim: expected at least one observation")
     return [*chosen, *low_dim]
 
 

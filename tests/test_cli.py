@@ -94,7 +94,7 @@ def test_overrides_may_stand_anywhere_and_other_words_are_refused(tmp_path, caps
 
 def test_ctrl_c_keeps_whole_episodes_and_the_same_command_goes_on(tmp_path):
     command = [sys.executable, "-c", "import sys; from cosmos_engine.cli import main; sys.exit(main())"]
-    command += ["record", "--task", "lift", "--episodes", "8", "--out", str(tmp_path / "r"), "image_size=32"]
+    command += ["record", "--task", "lift", "--episodes", "24", "--out", str(tmp_path / "r"), "image_size=32"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     first = tmp_path / "r" / "episodes" / "episode_000000.hdf5"
     while not first.is_file() and process.poll() is None:
@@ -104,7 +104,7 @@ def test_ctrl_c_keeps_whole_episodes_and_the_same_command_goes_on(tmp_path):
     assert process.returncode == 130
     assert "the same command goes on" in errors
     recorded = len(Recording(tmp_path / "r"))
-    assert 1 <= recorded < 8
+    assert 1 <= recorded < 24
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
-    assert len(Recording(tmp_path / "r")) == 8
+    assert len(Recording(tmp_path / "r")) == 24
     assert main(["verify", str(tmp_path / "r")]) == 0

@@ -16,7 +16,7 @@ def folder(tmp_path_factory):
     """Record three demos and augment them once."""
     folder = tmp_path_factory.mktemp("line")
     assert main(["record", "--task", "lift", "--episodes", "3", "--out", f"{folder}/demos", "image_size=64"]) == 0
-    augment = ["augment", f"{folder}/demos", "--variants", "1", "--out", f"{folder}/lift.zarr"]
+    augment = ["augment", f"{folder}/demos", "--variants", "1", "--gate", "off", "--out", f"{folder}/lift.zarr"]
     assert main(augment) == 0
     return folder
 

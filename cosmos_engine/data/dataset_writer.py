@@ -42,7 +42,14 @@ _REQUIRED: dict[str, tuple[str, Shape]] = {"action": ("f4", (None,)), "state": (
 
 
 class DatasetWriter:
-    """Append episodes to a dataset, new or unfinished; a context manager, one per dataset at a time."""
+    """Append episodes to a dataset, new or unfinished; a context manager, one per dataset at a time.
+
+    Attributes:
+        WORK: name of a folder inside the dataset in which whoever writes it may keep what a later run needs to go on.
+            It goes when the dataset is complete.
+    """
+
+    WORK = "work"
 
     def __init__(self, path: str | Path, *, attrs: Mapping[str, Any]) -> None:
         """Make a dataset, or go on with an unfinished one after its last committed episode.
@@ -78,6 +85,11 @@ class DatasetWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close, whatever happened: every appended episode is already on disk."""
         self.close()
+
+    @property
+    def work(self) -> Path:
+        """The folder for what a later run needs to go on; it may not exist yet."""
+        return self.path / self.WORK
 
     @property
     def episodes_written(self) -> int:
@@ -134,7 +146,7 @@ class DatasetWriter:
         return len(self._episodes) - 1
 
     def finish(self, certificate: Mapping[str, Any]) -> None:
-        """Complete the dataset: the per-episode attributes, then `certificate.json`, and close.
+        """Complete the dataset: the per-episode attributes, then `certificate.json`; remove `work`, and close.
 
         Raises:
             InputError: if no episode was written, or the disk is full or refuses.
@@ -143,7 +155,7 @@ class DatasetWriter:
             raise InputError(f"{self.path}: no episode was written, so there is no dataset to finish")
         write_json(self.path / "meta" / ".zattrs", {"episodes": [dict(episode.info) for episode in self._episodes]})
         write_json(self.path / CERTIFICATE, certificate)
-        (self.path / JOURNAL).unlink()
+        self._forget_work()
         self.close()
 
     def close(self) -> None:
@@ -154,7 +166,7 @@ class DatasetWriter:
     def _take_up(self) -> None:
         """Read what was committed and remove what was not."""
         if (self.path / CERTIFICATE).is_file():
-            (self.path / JOURNAL).unlink(missing_ok=True)
+            self._forget_work()
             raise InputError(f"{self.path}: exists and is complete; choose another output")
         with storage_errors(self.path):
             remove_temporaries(self.path)
@@ -176,6 +188,13 @@ class DatasetWriter:
             for folder in (self.path / "data").iterdir():
                 if folder.is_dir() and folder.name not in self._data:
                     shutil.rmtree(folder)  # of a first episode that was not committed
+
+    def _forget_work(self) -> None:
+        """Remove what only an unfinished dataset needs."""
+        with storage_errors(self.path):
+            if self.work.is_dir():
+                shutil.rmtree(self.work)
+            (self.path / JOURNAL).unlink(missing_ok=True)
 
     def _make(self) -> None:
         write_file(self.path / JOURNAL, b"")  # first: it says whose folder this is

@@ -1,31 +1,24 @@
-"""What the page's template prints: text and data URIs, made from what the report shows."""
+"""Recorded demos and success rates as the page's template prints them: text and data URIs."""
 
 from __future__ import annotations
 
-import base64
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 
 from cosmos_engine.data.episode import CameraPasses
 from cosmos_engine.report.benchmark import Benchmark, Cell
+from cosmos_engine.report.clips import Clip, data_uri
 from cosmos_engine.report.colour import Rgb, depth_range_m, depth_to_rgb, instance_palette, instance_to_rgb, turbo
-from cosmos_engine.report.content import RecordedDemo, Variant, VariantGroup
+from cosmos_engine.report.content import RecordedDemo
 from cosmos_engine.report.sheet import film_strip, webp
-from cosmos_engine.report.video import encode_mp4, read_mp4, side_by_side
-
-Clip = UInt8[np.ndarray, "t h w 3"]
+from cosmos_engine.report.video import read_mp4
 
 # Frames in a film strip: six fit a projector's width at a size where an object can be seen.
 STRIP_FRAMES = 6
-# Small clips are enlarged until their height reaches this, see `encode_mp4`.
-CLIP_HEIGHT_PX = 224
-HERO_VARIANTS = 3
 ROLLOUTS_PER_CELL = 4
 # Strips whose colours stand for values; the others may be stored with loss.
 LOSSLESS_STRIPS = frozenset({"instance ids", "edge", "seg"})
@@ -72,34 +65,6 @@ class DemoView:
     cameras: tuple[CameraView, ...]
     legend: tuple[LegendView, ...]
     depth_gradient: str
-
-
-@dataclass(frozen=True)
-class TileView:
-    """One column of a variant group: the source, or a variant; a video for each camera."""
-
-    title: str
-    verdict: str
-    facts: tuple[str, ...]
-    prompt: str
-    note: str
-    videos: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class GroupView:
-    """A demo's source and variants."""
-
-    title: str
-    tiles: tuple[TileView, ...]
-
-
-@dataclass(frozen=True)
-class HeroView:
-    """The picture at the head of the page: one video of equal panels, and what each shows."""
-
-    video: str
-    captions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -167,32 +132,6 @@ def demo_view(demo: RecordedDemo) -> DemoView:
     )
 
 
-def group_view(group: VariantGroup) -> GroupView:
-    """Return the source and the variants of one demo as columns of videos."""
-    source = TileView("recorded", "", (), "", "", _videos(group.source, group.step_hz))
-    return GroupView(
-        title=f"demo {group.demo}", tiles=(source, *(_variant_tile(v, group.step_hz) for v in group.variants))
-    )
-
-
-def hero_view(group: VariantGroup, demos: Iterable[RecordedDemo]) -> HeroView:
-    """Return the way of one demo in one video: recorded frames, depth, a control, variants.
-
-    Depth and control are shown where `demos` holds the same demo with the group's first camera.
-    """
-    camera, source = next(iter(group.source.items()))
-    panels: dict[str, Clip] = {"recorded": source}
-    for demo in demos:
-        if demo.demo == group.demo and camera in demo.episode.cameras:
-            depth_m = demo.episode.cameras[camera].depth_m
-            panels["depth pass"] = depth_to_rgb(depth_m, *depth_range_m(depth_m))
-            panels |= {f"{name} control": clip for name, clip in list(demo.controls.get(camera, {}).items())[:1]}
-    for variant in group.variants[:HERO_VARIANTS]:
-        panels[f"variant {variant.variant}"] = variant.cameras[camera]
-    same_size = {caption: clip for caption, clip in panels.items() if clip.shape == source.shape}
-    return HeroView(_video(side_by_side(list(same_size.values())), group.step_hz), tuple(same_size))
-
-
 def table_views(benchmarks: Iterable[Benchmark]) -> tuple[TableView, ...]:
     """Return one success table for each task, with the cells of all benchmarks of that task, grouped by shift."""
     by_task: dict[str, list[Benchmark]] = {}
@@ -206,11 +145,6 @@ def table_views(benchmarks: Iterable[Benchmark]) -> tuple[TableView, ...]:
         rows = tuple((shift, tuple(cells)) for shift, cells in shifts.items())
         tables.append(TableView(task, ", ".join(benchmark.created for benchmark in results), rows))
     return tuple(tables)
-
-
-def data_uri(content: bytes, media_type: str) -> str:
-    """Return `content` as a base64 data URI."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _camera_view(
@@ -230,18 +164,6 @@ def _camera_view(
         strips=tuple(StripView(label, kind, _strip(clip, label in LOSSLESS_STRIPS)) for label, kind, clip in rows),
         near_m=near_m,
         far_m=far_m,
-    )
-
-
-def _variant_tile(variant: Variant, step_hz: float) -> TileView:
-    verdict = {True: "accepted", False: "rejected", None: ""}[variant.accepted]
-    return TileView(
-        title=f"variant {variant.variant}",
-        verdict=verdict,
-        facts=(f"seed {variant.seed}", variant.model),
-        prompt=variant.prompt,
-        note=variant.note,
-        videos=_videos(variant.cameras, step_hz),
     )
 
 
@@ -273,15 +195,6 @@ def _rollout_view(path: Path, cell: Cell) -> RolloutView:
         # A benchmark's numbers are worth showing without its videos, which people delete first.
         return RolloutView(f"{caption}: video not found: {path.name}", outcome, "")
     return RolloutView(caption, outcome, data_uri(read_mp4(path), "video/mp4"))
-
-
-def _videos(clips: Mapping[str, Clip], fps: float) -> tuple[tuple[str, str], ...]:
-    return tuple((camera, _video(clip, fps)) for camera, clip in clips.items())
-
-
-def _video(clip: Clip, fps: float) -> str:
-    scale = max(1, math.ceil(CLIP_HEIGHT_PX / clip.shape[1]))
-    return data_uri(encode_mp4(clip, fps, scale=scale), "video/mp4")
 
 
 def _strip(clip: Clip, lossless: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +13,30 @@ from cosmos_engine.data.episode import InstanceLabel
 
 Observation = Mapping[str, np.ndarray]
 """Low-dimensional float32 vectors and, with cameras on, `<camera>_image` uint8 (h, w, 3); robomimic's names."""
+
+
+class LazyObservation(Mapping[str, np.ndarray]):
+    """An observation whose images are rendered when they are first looked at; who never looks pays nothing.
+
+    Args:
+        ready: the arrays that are there.
+        images: name -> a function that renders the image of the observed state, whatever happened since.
+    """
+
+    def __init__(self, ready: Mapping[str, np.ndarray], images: Mapping[str, Callable[[], np.ndarray]]) -> None:
+        self._ready = dict(ready)
+        self._images = images
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._ready and name in self._images:
+            self._ready[name] = self._images[name]()
+        return self._ready[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._ready, *self._images]))  # in one order, rendered or not
+
+    def __len__(self) -> int:
+        return len(self._ready.keys() | self._images.keys())
 
 
 @dataclass(frozen=True)

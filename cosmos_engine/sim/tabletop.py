@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import mujoco
@@ -15,7 +16,7 @@ from cosmos_engine.data.episode import InstanceLabel
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.appearance import Appearance, default_appearance
 from cosmos_engine.sim.arm import FINGER_TRAVEL_M, HOME_RAD, JOINT_COUNT
-from cosmos_engine.sim.environment import CameraFrame, Observation, StepResult
+from cosmos_engine.sim.environment import CameraFrame, LazyObservation, Observation, StepResult
 from cosmos_engine.sim.look import Look
 from cosmos_engine.sim.operational_space import ACTION_DIM, OperationalSpaceController
 from cosmos_engine.sim.renderer import Renderer
@@ -56,8 +57,8 @@ class TabletopEnvironment:
     every object: position, quaternion xyzw, position relative to the tool centre point) and `<camera>_image`.
 
     The look, and the appearance that is a part of it, are values that may be set at any time; they never touch the
-    physics, so that the same seed and actions give the same states in every look. A GL context is opened at the first
-    image.
+    physics, so that the same seed and actions give the same states in every look. An observation renders its images
+    when they are first looked at, of the state and look that it was taken in; the first image opens a GL context.
 
     Args:
         task: a name in `TASKS`.
@@ -267,11 +268,12 @@ class TabletopEnvironment:
             "robot0_joint_pos": data.qpos[self._arm_qpos].astype(np.float32),
             "object": objects.reshape(-1),
         }
-        if self._render:
-            renderer = self._ready_renderer()
-            images = {camera: renderer.rgb(data, camera) for camera in self._cameras}
-            observation |= {f"{camera}_image": self._sensed(rgb, camera) for camera, rgb in images.items()}
-        return observation
+        if not self._render:
+            return observation
+        state, look = self.get_state(), self._look
+        return LazyObservation(
+            observation, {f"{camera}_image": partial(self._image_of, state, look, camera) for camera in self._cameras}
+        )
 
     def render_passes(self, camera: str) -> CameraFrame:
         """Render rgb, depth and instance ids of the present state.
@@ -332,6 +334,22 @@ class TabletopEnvironment:
             )
             for item, body, velocity in zip(self._task.objects, self._bodies, self._object_qvel, strict=True)
         }
+
+    def _image_of(self, state: Float64[np.ndarray, " s"], look: Look, camera: str) -> UInt8[np.ndarray, "h w 3"]:
+        """Return the image of a state and a look; the present ones are as they were, bit for bit."""
+        present, shown = self.get_state(), self._look
+        moved = not np.array_equal(state, present)
+        if moved:
+            self.set_state(state)
+        if look is not shown:
+            self.look = look
+        try:
+            return self._sensed(self._ready_renderer().rgb(self._data, camera), camera)
+        finally:
+            if moved:
+                self.set_state(present)
+            if look is not shown:
+                self.look = shown
 
     def _sensed(self, rgb: UInt8[np.ndarray, "h w 3"], camera: str) -> UInt8[np.ndarray, "h w 3"]:
         """Return what the look's sensor makes of a rendered image; its noise follows from the time in the state."""

@@ -24,7 +24,7 @@ class Palette(nn.Module):
 
     def __init__(self, config: TransferConfig) -> None:
         super().__init__()
-        self.tokens = list(config.palette_tokens)
+        self.tokens, self.channels = list(config.palette_tokens), list(config.palette_channels)
         self.of_token = nn.Linear(config.text_width, HIDDEN)
         self.of_light = nn.Linear(config.text_width, HIDDEN)
         self.group = nn.Parameter(torch.zeros(len(self.tokens), HIDDEN))
@@ -38,3 +38,21 @@ class Palette(nn.Module):
         x_BGH = F.gelu(self.of_token(tokens_BGC) + self.of_light(tokens_BGC[:, -1:]) + self.group)
         x_BGH = x_BGH + F.gelu(self.more(x_BGH))
         return torch.cat([out(x_BGH[:, group]) for group, out in enumerate(self.out)], dim=-1)
+
+    @torch.no_grad()
+    def fold_guidance(self, guidance: float, empty_1MC: Float[Tensor, "1 m c"]) -> None:
+        """Have the weights say what guidance would: the look, and so much of its difference from no prompt's look.
+
+        A mean of all looks that a prompt allows is paler than each of them. Classifier-free guidance brings the colours
+        back at the price of a second evaluation of the network; on a map that is linear in its last layer it is a
+        change of that layer's weights.
+
+        Args:
+            guidance: 0 changes nothing.
+            empty_1MC: text tokens of the empty prompt.
+        """
+        without_prompt = self(empty_1MC).split(self.channels, dim=-1)
+        for out, look_1S in zip(self.out, without_prompt, strict=True):
+            assert isinstance(out, nn.Linear)
+            out.weight.mul_(1 + guidance)
+            out.bias.mul_(1 + guidance).sub_(guidance * look_1S[0])

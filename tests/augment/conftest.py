@@ -1,4 +1,6 @@
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +94,34 @@ class SeededGenerator:
         return videos
 
 
+@dataclass(frozen=True)
+class SeededVerdict:
+    measures: Mapping[str, float]
+    failures: tuple[str, ...]
+
+
+class SeededGate:
+    """A gate that rejects by the pixels alone: as many percent of all variants as it is told to."""
+
+    def __init__(self, percent: int = 50) -> None:
+        self.percent = percent
+        self.judged = 0
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return {"reader": "seeded", "percent": self.percent}
+
+    def judge(self, source: Episode, images: Mapping[str, np.ndarray], prompt: str = "") -> SeededVerdict:
+        self.judged += 1
+        score = zlib.crc32(b"".join(images[camera].tobytes() for camera in sorted(images))) % 100
+        line = f"agentview/score {score}, expected at least {self.percent}"
+        return SeededVerdict({"agentview/score": float(score)}, (line,) if score < self.percent else ())
+
+
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
     folder = tmp_path / "demos"
     with RecordingWriter(folder, {"env_name": "test", "type": 1, "env_kwargs": {}}) as writer:
         for seed in range(3):
-            writer.append(make_episode(seed, length=5 + seed))
+            writer.append(make_episode(seed, length=8 + seed))
     return folder

@@ -50,7 +50,9 @@ def test_a_baseline_opens_under_its_own_name(name):
 @pytest.mark.parametrize("name", BASELINES)
 def test_augment_with_a_baseline_ends_in_an_intact_dataset(name, demos, tmp_path):
     out = tmp_path / "x.zarr"
-    assert main(["augment", str(demos), "--generator", name, "--variants", "2", "--out", str(out)]) == 0
+    assert (
+        main(["augment", str(demos), "--generator", name, "--variants", "2", "--gate", "off", "--out", str(out)]) == 0
+    )
     assert verify_dataset(out, demos).intact
     dataset = Dataset(out)
     assert dataset.episode_count == 3
@@ -97,7 +99,7 @@ def test_prompts_are_for_texture_and_not_for_photometric(demos, tmp_path, capsys
     words = ["augment", str(demos), "--variants", "1", "--prompts", str(prompts), "--out", str(tmp_path / "x.zarr")]
     assert main([*words, "--generator", PHOTOMETRIC]) == 2
     assert "--prompts: photometric reads no prompt" in capsys.readouterr().err
-    assert main([*words, "--generator", TEXTURE]) == 0
+    assert main([*words, "--gate", "off", "--generator", TEXTURE]) == 0
     assert Dataset(tmp_path / "x.zarr").info[1]["prompt"] == "a plain blue table"
 
 

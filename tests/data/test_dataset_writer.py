@@ -145,6 +145,24 @@ def test_complete_dataset_is_not_written_again(tmp_path: Path, write, folder_byt
     assert folder_bytes(tmp_path / "a.zarr") == before
 
 
+def test_work_folder_goes_when_the_dataset_is_complete(tmp_path: Path, write, folder_bytes) -> None:
+    write(tmp_path / "whole.zarr")
+    path = tmp_path / "a.zarr"
+    write(path, until=2, finish=False)
+    with DatasetWriter(path, attrs=ATTRS) as writer:
+        writer.work.mkdir()
+        (writer.work / "notes").write_text("to go on from")
+    write(path, until=3, finish=False)
+    assert (path / "work" / "notes").read_text() == "to go on from"
+    write(path)
+    assert folder_bytes(path) == folder_bytes(tmp_path / "whole.zarr")
+    (path / "work").mkdir()  # as if the writer had been killed right after the certificate
+    with pytest.raises(InputError, match="is complete"):
+        write(path)
+    assert folder_bytes(path) == folder_bytes(tmp_path / "whole.zarr")
+    assert not (path / "work").exists()
+
+
 def test_dataset_begun_with_other_attributes_is_refused(tmp_path: Path, write) -> None:
     write(tmp_path / "a.zarr", until=1, finish=False)
     with pytest.raises(InputError, match="begun with another step_hz"):

@@ -74,6 +74,48 @@ def test_mistyped_benchmark_is_one_line(run: Path, tmp_path: Path, arguments: li
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "lift"], "rollout: expected --out FOLDER, --window, or both"),
+        (
+            ["--task", "lift", "--out", "v", "--shift", "tabletexture"],
+            "shift 'tabletexture': unknown; did you mean 'tab",
+        ),
+        (["--task", "lift", "--out", "v", "--image-size", "0"], "--image-size: expected at least 1 pixel, got 0"),
+        (["--task", "lift", "--out", "v", "--episodes", "0"], "rollout: expected at least 1 episode"),
+        (["--task", "lif", "--out", "v"], "task 'lif'"),
+        (["--task", "lift", "--out", "v", "--camera", "agentvew"], "camera 'agentvew': no such camera; did you mean"),
+        (["--task", "lift", "--out", "v"], "policy bc: expects 'robot0_eef_pos' of shape"),
+    ],
+)
+def test_mistyped_rollout_is_one_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message) as error:
+        _run("rollout", run, *arguments)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "v").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "cpuu"], "config 'dppo/cpuu'.*did you mean 'dppo/cpu'"),
+        (["epoch=3", "--config", "cpu"], "unknown key 'epoch'; did you mean 'epochs'"),
+        (["--config", "cpu", "--workers", "-1"], "--workers: expected 0 or more, got -1"),
+        (["--config", "cpu"], "denoise_steps: DDPM takes all 100 training denoise steps of the policy, got 20"),
+        (["--config", "image"], "policy bc: expects 'robot0_eef_pos' of shape"),
+    ],
+)
+def test_mistyped_finetuning_is_one_line(run: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        _run("finetune", run, *arguments, "--task", "lift", "--out", tmp_path / "ft")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "ft").exists()
+
+
 def test_mistyped_strength_names_the_nearest(run: Path, tmp_path: Path) -> None:
     message = r"unknown key 'shifts.camera_pose.turn'; did you mean 'shifts.camera_pose.turn_deg'"
     with pytest.raises(InputError, match=message):

@@ -76,14 +76,24 @@ def test_dataset_without_accepted_episodes_is_refused(dataset_of: Callable[..., 
 def test_unknown_observations_are_named_with_the_nearest(dataset_of: Callable[..., Path], tmp_path: Path) -> None:
     dataset = Dataset(dataset_of(tmp_path / "d.zarr", demos=1))
     with pytest.raises(InputError, match="no observation 'robot0_eef_po'; did you mean 'robot0_eef_pos'"):
-        choose_observations(dataset, (), ("robot0_eef_po",))
+        choose_observations(dataset, None, ("robot0_eef_po",))
     with pytest.raises(InputError, match="no observation 'agentviev_image'; did you mean 'agentview_image'"):
         choose_observations(dataset, ("agentviev",), ())
 
 
 def test_all_cameras_are_the_default(dataset_of: Callable[..., Path], tmp_path: Path) -> None:
     dataset = Dataset(dataset_of(tmp_path / "d.zarr", demos=1))
-    assert choose_observations(dataset, (), ("goal",)) == ["agentview_image", "goal"]
+    assert choose_observations(dataset, None, ("goal",)) == ["agentview_image", "goal"]
+
+
+def test_no_camera_means_states_only(dataset_of: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = Dataset(dataset_of(tmp_path / "d.zarr", demos=2))
+    observations = choose_observations(dataset, (), ("robot0_eef_pos", "goal"))
+    assert observations == ["robot0_eef_pos", "goal"]
+    frames = load_frames(dataset, observations, 16)
+    assert not frames.images
+    with pytest.raises(InputError, match="cameras, low_dim: expected at least one observation"):
+        choose_observations(dataset, (), ())
 
 
 @given(

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosmos_engine.data.episode import InstanceLabel
@@ -52,6 +52,7 @@ def test_one_depth_only_is_colored_without_a_warning() -> None:
     assert depth_to_rgb(np.ones((1, 2, 2), np.float32), 1.0, 1.0).shape == (1, 2, 2, 3)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["robot", "manipulated", "scene"]), min_size=1, max_size=24))
 def test_every_instance_has_its_own_color(roles: list[str]) -> None:
     labels = {index + 1: InstanceLabel(f"part {index}", "part", role) for index, role in enumerate(roles)}  # type: ignore[arg-type]

@@ -6,6 +6,8 @@ import base64
 import dataclasses
 import hashlib
 import io
+import weakref
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,12 +17,19 @@ import pytest
 from PIL import Image
 
 from cosmos_engine.data.episode import Episode
+from cosmos_engine.data.rejected import RejectedVariant, Try
+from cosmos_engine.data.signature import SignatureState
 from cosmos_engine.errors import InputError
 from cosmos_engine.report import (
+    Bound,
     Figure,
+    MeasureValues,
+    Outcome,
     Provenance,
     RecordedDemo,
+    Rejection,
     ReportInput,
+    Selection,
     Variant,
     VariantGroup,
     build_report,
@@ -28,6 +37,7 @@ from cosmos_engine.report import (
     write_report,
 )
 from cosmos_engine.report.benchmark import Benchmark, Cell
+from cosmos_engine.report.variant_views import group_view
 
 PROMPT = 'a ball on a <b>marble</b> table & "warm" light'
 
@@ -82,10 +92,34 @@ def cells(folder: Path) -> tuple[Cell, ...]:
 def report(episode: Episode, tmp_path: Path) -> ReportInput:
     source = {camera: passes.rgb for camera, passes in episode.cameras.items()}
     variants = (
-        Variant(1, {camera: 255 - rgb for camera, rgb in source.items()}, PROMPT, 41, "transfer25-tiny", True),
         Variant(
-            2, {camera: rgb // 2 for camera, rgb in source.items()}, "dark", 42, "transfer25-tiny", False, "too dark"
+            1,
+            {camera: 255 - rgb for camera, rgb in source.items()},
+            PROMPT,
+            41,
+            "transfer25-tiny",
+            True,
+            tries=2,
+            recipe="stricter",
+            measures={"agentview/iou": 0.8125, "cross_view/color": 3.0},
         ),
+        Variant(
+            2,
+            {camera: rgb // 2 for camera, rgb in source.items()},
+            "dark",
+            42,
+            "transfer25-tiny",
+            False,
+            note="too dark",
+        ),
+    )
+    strip = tmp_path / "000003_003_agentview.jpg"
+    Image.fromarray(np.concatenate(list(source["agentview"][:4]), axis=1)).save(strip)
+    failed = Try(7, "default", ("agentview/iou 0.41, expected at least 0.60",), {"agentview/iou": 0.41})
+    last = Try(8, "stricter", ("agentview/<i>iou</i> 0.55, expected at least 0.60",), {"agentview/iou": 0.55})
+    rejections = (
+        Rejection(RejectedVariant(3, 3, "gate", PROMPT, (failed, last)), {"agentview": strip}),
+        Rejection(RejectedVariant(3, 4, "excluded")),
     )
     controls = {"agentview": {"edge": source["agentview"], "seg": source["agentview"]}}
     return ReportInput(
@@ -94,7 +128,18 @@ def report(episode: Episode, tmp_path: Path) -> ReportInput:
         created="2026-11-21",
         figures=(Figure("1", "demo recorded", "12 control steps"),),
         demos=(RecordedDemo(3, episode, controls),),
-        groups=(VariantGroup(3, 20.0, source, variants),),
+        groups=(VariantGroup(3, 20.0, source, variants, rejections),),
+        selection=Selection((3,), 20),
+        outcome=Outcome(
+            2,
+            {1: 1, 2: 1},
+            5,
+            {"gate": 1, "excluded": 1},
+            {"short": 4},
+            {"iou": 2},
+            (MeasureValues("agentview/iou", (0.8125,), (0.41, 0.55), Bound(0.6, True)),),
+        ),
+        list_comment="roll.zarr <b>",
         benchmarks=(Benchmark("roll", "2026-11-21", {}, cells(tmp_path)),),
         provenance=Provenance({"torch": "2.13.0"}, ("cosmos-engine record",), "size: 64\n", "broken", "demo_3: action"),
     )
@@ -103,7 +148,7 @@ def report(episode: Episode, tmp_path: Path) -> ReportInput:
 def test_the_page_asks_for_nothing_outside_itself(report: ReportInput) -> None:
     page = Page(build_report(report))
     for _, attributes in page.tags:
-        for name in ("src", "href", "srcset", "data", "action", "poster"):
+        for name in ("src", "href", "srcset", "data", "action", "poster", "data-src"):
             value = attributes.get(name)
             assert value is None or value.startswith(("data:", "#"))
     assert "url(" not in page.raw["style"]
@@ -118,16 +163,22 @@ def test_the_page_asks_for_nothing_outside_itself(report: ReportInput) -> None:
 
 def test_every_picture_and_video_decodes(report: ReportInput) -> None:
     page = Page(build_report(report))
-    # Three passes of two cameras, and two controls of one.
-    assert len(page.all("img")) == 8
+    # Three passes of two cameras, and two controls of one; then the strip of what was rejected.
+    assert len(page.all("img")) == 8 + 1
     for image in page.all("img"):
-        assert Image.open(io.BytesIO(decoded(image["src"], "image/webp"))).size[1] == 48
+        media_type = "image/jpeg" if image.get("decoding") else "image/webp"
+        assert Image.open(io.BytesIO(decoded(image["src"], media_type))).size[1] == 48
     lengths = []
     for video in page.all("video"):
-        with av.open(io.BytesIO(decoded(video["src"], "video/mp4"))) as container:
+        assert "src" not in video  # the script gives it one near the screen: browsers refuse many players at once
+        with av.open(io.BytesIO(decoded(video["data-src"], "video/mp4"))) as container:
             lengths.append(sum(1 for _ in container.decode(video=0)))
     # The head, source and two variants for two cameras, and the rollouts that are there.
     assert lengths == [12] * (1 + 3 * 2) + [3] * 3
+    stills = [video["poster"] for video in page.all("video") if "poster" in video]
+    assert len(stills) == 1 + 3 * 2
+    for still in stills:
+        Image.open(io.BytesIO(decoded(still, "image/webp"))).verify()
 
 
 def test_variants_show_prompt_seed_model_verdict_and_note(report: ReportInput) -> None:
@@ -141,14 +192,112 @@ def test_variants_show_prompt_seed_model_verdict_and_note(report: ReportInput) -
         "rejected",
         "too dark",
         "agentview",
+        "2nd try",
+        "recipe stricter",
+        "0.8125",
     ):
         assert shown in text
+
+
+def test_rejected_variants_show_reason_tries_and_the_last_failures(report: ReportInput) -> None:
+    text = Page(build_report(report)).text
+    for shown in ("Not in the dataset", "2 tries", "last seed 8", "0.55, expected at least 0.60", "excluded"):
+        assert shown in text
+    assert "0.41, expected" not in text
+
+
+def test_source_and_variants_can_be_marked_and_what_was_rejected_cannot(report: ReportInput) -> None:
+    page = Page(build_report(report))
+    assert [tile["data-mark"] for _, tile in page.tags if "data-mark" in tile] == ["3 0", "3 1", "3 2"]
+    (comment,) = [tag["data-list-comment"] for _, tag in page.tags if "data-list-comment" in tag]
+    assert comment == "roll.zarr <b>"
+    # One tile of each demo is reached by the tab key, the others by arrows.
+    assert [tile["tabindex"] for _, tile in page.tags if "data-mark" in tile] == ["0", "-1", "-1"]
+
+
+def test_yield_reasons_and_histograms_are_shown(report: ReportInput) -> None:
+    html = build_report(report)
+    text = Page(html).text
+    for shown in (
+        "2 of 3 variants (66.7 %) are in the dataset, after 5 tries: 40.0 % of the tries made a variant.",
+        "1 accepted at try 2",
+        "1 never passed the gate",
+        "1 variant excluded by a person",
+        "4 demos left out whole: short.",
+        "median 0.55",
+        "at least 0.6",
+    ):
+        assert shown in text
+    page = Page(html)
+    assert len([bar for bar in page.all("rect") if bar["class"] == "accepted" and float(bar["height"] or 0) > 0]) == 1
+    assert len([bar for bar in page.all("rect") if bar["class"] == "rejected" and float(bar["height"] or 0) > 0]) == 2
+    assert len(page.all("line")) == 1
+
+
+@pytest.mark.parametrize(
+    ("selection", "shown"),
+    [
+        (Selection((3,), 20), "1 of 20 demos are shown , the first ones, to keep the page small."),
+        (Selection((3,), 20, chosen=True), "1 of 20 demos are shown , to keep the page small."),
+        (Selection((3,), 1), "The one demo is shown."),
+    ],
+)
+def test_what_is_not_shown_is_said(report: ReportInput, selection: Selection, shown: str) -> None:
+    assert shown in Page(build_report(dataclasses.replace(report, selection=selection))).text
+
+
+def test_a_demo_that_was_left_out_whole_needs_no_source(report: ReportInput) -> None:
+    left_out = VariantGroup(9, 1.0, {}, (), (Rejection(RejectedVariant(9, 0, "no success")),))
+    page = Page(build_report(dataclasses.replace(report, groups=(left_out, *report.groups))))
+    assert "demo 9 Not in the dataset whole demo no success" in page.text
+    with pytest.raises(InputError, match="demo 9: a variant group needs a source camera or a rejection"):
+        VariantGroup(9, 1.0, {}, ())
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ("none", "not signed"),
+        ("not checked", "signed, not checked"),
+        ("valid", "signature valid"),
+        ("invalid", "signature invalid"),
+    ],
+)
+def test_provenance_shows_the_signatures_state(report: ReportInput, state: SignatureState, shown: str) -> None:
+    provenance = dataclasses.replace(report.provenance, signature=state, signature_note="by mine.pub")
+    text = Page(build_report(dataclasses.replace(report, provenance=provenance))).text
+    assert f"{shown} by mine.pub" in text
+
+
+def test_each_demo_is_read_when_it_is_its_turn_and_then_let_go(report: ReportInput, tmp_path: Path) -> None:
+    (group,) = report.groups
+    alive: weakref.WeakSet[VariantGroup] = weakref.WeakSet()
+    most = 0
+
+    class Lazy(Sequence[VariantGroup]):
+        def __len__(self) -> int:
+            return 5
+
+        def __getitem__(self, index):  # type: ignore[no-untyped-def]
+            nonlocal most
+            if index == len(self):
+                raise IndexError(index)
+            made = dataclasses.replace(group, demo=index)
+            alive.add(made)
+            most = max(most, len(alive))
+            return made
+
+    write_report(dataclasses.replace(report, groups=Lazy(), benchmarks=()), tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text().count("data-group") >= 5
+    assert most <= 3
 
 
 def test_text_from_outside_is_never_markup(report: ReportInput) -> None:
     html = build_report(dataclasses.replace(report, title="</title><script>alert(1)</script>"))
     assert "<script>alert" not in html
     assert "<b>marble" not in html
+    assert "<i>iou" not in html
+    assert "<b>" not in html.replace("<b>1</b>", "")
     assert len(Page(html).all("script")) == 1
 
 
@@ -178,7 +327,7 @@ def test_rollouts_are_captioned_limited_and_missed_when_absent(report: ReportInp
 
 def test_benchmarks_of_one_task_share_a_table(report: ReportInput) -> None:
     other = Benchmark("roll", "2026-11-22", {}, (Cell("dppo", "vanilla", 4, 4, 0, 1.0, (0.51, 1.0), 50.0, {}, ()),))
-    page = Page(build_report(dataclasses.replace(report, benchmarks=(*report.benchmarks, other))))
+    page = Page(build_report(dataclasses.replace(report, groups=(), benchmarks=(*report.benchmarks, other))))
     assert len(page.all("table")) == 1
     assert [row["scope"] for row in page.all("th") if "scope" in row] == ["rowgroup", "row", "row", "rowgroup", "row"]
 
@@ -211,7 +360,7 @@ def test_frame_counts_that_differ_are_named(episode: Episode) -> None:
     source = {"agentview": episode.cameras["agentview"].rgb}
     short = Variant(1, {"agentview": source["agentview"][:-1]}, "", 0, "tiny")
     with pytest.raises(InputError, match="demo 3 variant 1 camera 'agentview': expected 12 frames, got 11"):
-        VariantGroup(3, 20.0, source, (short,))
+        group_view(VariantGroup(3, 20.0, source, (short,)))
     with pytest.raises(InputError, match="expected cameras"):
         VariantGroup(3, 20.0, source, (dataclasses.replace(short, cameras={}),))
     with pytest.raises(InputError, match="control 'edge'"):

@@ -6,13 +6,14 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from cosmos_engine.report.sheet import GAP_PX, LABEL_WIDTH_PX, contact_sheet, film_strip, frame_indices, webp
 
 
+@settings(deadline=None)
 @given(length=st.integers(1, 500), count=st.integers(2, 20))
 def test_frames_run_from_the_first_to_the_last_without_repeats(length: int, count: int) -> None:
     indices = frame_indices(length, count)

@@ -222,3 +222,36 @@ def test_the_table_top_is_an_environment(lift):
     assert environment.step_hz == 20
     assert environment.horizon == TASKS["lift"].horizon
     assert environment.instruction == "lift the red cube"
+
+
+def test_an_observation_shows_the_state_and_look_that_it_was_taken_in(lift):
+    """Looked at late, after the world has moved on and changed its look, it gives the pixels of its own moment."""
+    start = lift.reset(4)
+    seen = {name: np.array(value) for name, value in lift.observe().items()}
+    look = lift.look
+    try:
+        lift.appearance = sample_appearance(np.random.default_rng(0), lift.object_colors)
+        for action in _random_actions(6):
+            lift.step(action)
+        state = lift.get_state()
+        for name, value in start.items():
+            np.testing.assert_array_equal(value, seen[name])
+        np.testing.assert_array_equal(lift.get_state(), state)
+        now = lift.observe()
+        np.testing.assert_array_equal(now["agentview_image"], lift.render_passes("agentview").rgb)
+        assert not np.array_equal(now["agentview_image"], seen["agentview_image"])
+    finally:
+        lift.look = look
+
+
+def test_looking_at_images_changes_no_future(lift):
+    ends = []
+    for look_back in (False, True):
+        lift.reset(6)
+        observations = []
+        for action in _random_actions(12, seed=2):
+            observations.append(lift.step(action).observation)
+            if look_back and len(observations) % 3 == 0:
+                assert observations[-3]["agentview_image"].any()
+        ends.append(lift.get_state())
+    np.testing.assert_array_equal(*ends)

@@ -41,3 +41,14 @@ def test_the_network_adds_the_palette_to_every_cell():
 def test_groups_that_are_not_the_latent_are_refused(channels):
     with pytest.raises(InputError, match="palette token for each group of the 96 latent channels"):
         dataclasses.replace(TINY, palette_channels=channels)
+
+
+def test_folded_guidance_is_guidance():
+    torch.manual_seed(0)
+    palette = Palette(TINY)
+    text, empty = torch.randn(2, 12, TINY.text_width), torch.randn(1, 12, TINY.text_width)
+    with torch.no_grad():
+        said, unsaid = palette(text), palette(empty)
+        palette.fold_guidance(0.3, empty)
+        torch.testing.assert_close(palette(text), said + 0.3 * (said - unsaid), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(palette(empty), unsaid, atol=1e-5, rtol=1e-5)

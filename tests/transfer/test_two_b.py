@@ -192,6 +192,7 @@ def test_augment_with_the_2b_generator_differs_in_nothing_but_size(weights, tmp_
     record = ["record", "--task", "lift", "--episodes", "1", "--out", str(demos), "image_size=32"]
     assert main(record) == 0
     words = ["augment", str(demos), "--generator", "transfer25-2b", "--weights", str(weights.path), "--variants", "1"]
+    words += ["--gate", "off"]
     words += ["--device", "cpu", "--resolution", "256", "--out", str(out), "--max-memory", "4GiB"]
     words += ["sampling.steps=1", "sampling.segment_frames=33", "recipe.vis=0.0"]
     assert main(words) == 0

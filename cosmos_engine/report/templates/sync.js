@@ -1,6 +1,8 @@
 "use strict";
-// Keeps the videos of each group in step: the first leads, the others are set right when they drift.
+// Keeps the videos of each group in step: the first leads, the others are set right when they drift. A video has its
+// source only near the screen: browsers refuse more than some dozens of players on a page.
 const DRIFT_S = 0.06;
+const NEAR = "100% 0px";
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 for (const group of document.querySelectorAll("[data-sync]")) {
@@ -11,6 +13,7 @@ for (const group of document.querySelectorAll("[data-sync]")) {
   const scrub = transport?.querySelector("[data-scrub]");
   let wanted = !still;
   let visible = false;
+  let near = false;
 
   for (const video of videos) {
     video.controls = !transport;
@@ -27,6 +30,13 @@ for (const group of document.querySelectorAll("[data-sync]")) {
   const seek = (seconds) => {
     for (const video of videos) video.currentTime = seconds;
   };
+  const load = () => {
+    for (const video of videos) {
+      if (near) video.src = video.dataset.src;
+      else video.removeAttribute("src");
+      video.load();
+    }
+  };
   const apply = () => {
     button?.classList.toggle("paused", !wanted);
     if (wanted && visible) play();
@@ -41,6 +51,10 @@ for (const group of document.querySelectorAll("[data-sync]")) {
     requestAnimationFrame(tick);
   };
 
+  lead.addEventListener("loadedmetadata", () => {
+    // Where the slider was left before the videos were let go.
+    if (!wanted && scrub && Number(scrub.value)) seek(scrub.value * lead.duration);
+  });
   lead.addEventListener("ended", () => {
     seek(0);
     if (wanted && visible) play();
@@ -55,6 +69,16 @@ for (const group of document.querySelectorAll("[data-sync]")) {
     apply();
     seek(scrub.value * lead.duration);
   });
+  new IntersectionObserver(
+    (entries) => {
+      const found = entries[entries.length - 1].isIntersecting;
+      if (found === near) return;
+      near = found;
+      load();
+      apply();
+    },
+    { rootMargin: NEAR },
+  ).observe(group);
   // Only what is on the screen plays: a page may hold more clips than a machine decodes at once.
   new IntersectionObserver((entries) => {
     visible = entries[entries.length - 1].isIntersecting;

@@ -97,6 +97,7 @@ class PosttrainConfig:
         recorded: how recordings are cut.
         draw: what a batch shows of the clips.
         codec, text, network, decoder: the stages, in order; `updates=0` leaves one out.
+        palette_guidance: guidance that is folded into the palette when all stages are done (`Palette.fold_guidance`).
         threads: batches drawn at a time, ahead of need.
         bfloat16: whether losses are computed in bfloat16; None asks the processor. One without instructions for it is
             two to three times as fast in float32.
@@ -113,6 +114,7 @@ class PosttrainConfig:
     text: StageConfig = field(default_factory=lambda: StageConfig(updates=500, batch=128, rate=2e-3, ema=0.98))
     network: NetworkStageConfig = field(default_factory=NetworkStageConfig)
     decoder: DecoderStageConfig = field(default_factory=DecoderStageConfig)
+    palette_guidance: float = 0.0
     threads: int = 0
     bfloat16: bool | None = None
 

@@ -91,6 +91,9 @@ def posttrain(
         config.check(pool, processes.count)
         check_prompts(model, pool)
         train_stages(model.to(processes.device), pool, config, out, processes, branch)
+        if model.network.palette is not None and config.palette_guidance:
+            with torch.no_grad():
+                model.network.palette.fold_guidance(config.palette_guidance, model.text.encode([""]))
         file = out / CHECKPOINT
         notes = {"posttrain": json.dumps(dataclasses.asdict(config)), "init": init_sha256(init), "branch": branch or ""}
         processes.first(lambda: save_tiny(file, model.cpu(), notes))
@@ -176,6 +179,8 @@ def check_stages(config: PosttrainConfig, init: Path | None, branch: Modality | 
         return
     if init is None:
         raise InputError(f"--branch {branch}: expected --init FILE, the checkpoint whose base stays as it is")
+    if config.palette_guidance:
+        raise InputError(f"palette_guidance: expected 0 with --branch {branch}, which trains that branch alone")
     for name in names:
         if name != "network":
             raise InputError(
