@@ -119,7 +119,8 @@ def measured(name: str, args: argparse.Namespace) -> Iterator[tuple[str, JudgedV
                 if (task, which) not in donors:
                     donor = record(task, FIRST_SEEDS[name] + 1000 * DONOR, 1)
                     donors[task, which] = variant_of(donor, which, 0, generators)
-                turn = ((list(TASKS).index(task) * 97 + number) * len(OPENERS) + list(OPENERS).index(which)) * 5 + look
+                place = (number * len(TASKS) + list(TASKS).index(task)) * len(OPENERS) + list(OPENERS).index(which)
+                turn = place * args.variants + look + list(FIRST_SEEDS).index(name)
                 rows = judged_rows(recorded, which, look, generators, reader, donors[task, which], turn, args.faults)
                 with atomic_file(file) as temporary:
                     temporary.write_text(json.dumps(rows))

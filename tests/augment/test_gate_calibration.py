@@ -34,38 +34,43 @@ def faults(count: int, seed: int = 1) -> list[JudgedVariant]:
 def test_thresholds_catch_what_can_be_told_apart_and_keep_what_is_right():
     config = calibrated(right(60) + faults(30))
     assert not any(one.failures(config) for one in right(60))
-    assert all(one.failures(config) for one in faults(30))
+    assert np.mean([bool(one.failures(config)) for one in faults(30)]) >= 0.97
     new_right, new_faults = right(200, seed=2), faults(100, seed=3)
     assert np.mean([bool(one.failures(config)) for one in new_right]) < 0.02
-    assert np.mean([bool(one.failures(config)) for one in new_faults]) > 0.98
+    assert np.mean([bool(one.failures(config)) for one in new_faults]) > 0.95
 
 
-def test_needed_thresholds_lie_well_inside_the_gap():
+def test_thresholds_lie_well_inside_the_gap():
     config = calibrated(right(60) + faults(30))
     assert config.fixed.iou_robot is not None
     assert config.fixed.own_time is not None
-    assert 0.62 < config.fixed.iou_robot < 0.91
-    assert 0.52 < config.fixed.own_time < 0.82
+    assert 0.57 < config.fixed.iou_robot < 0.91
+    assert 0.48 < config.fixed.own_time < 0.82
 
 
-def test_a_measure_that_is_not_needed_gets_room():
+def test_a_measure_that_tells_nothing_gets_room_and_one_not_measured_no_threshold():
     config = calibrated(right(60) + faults(30))
     assert config.fixed.si_rmse is not None
-    assert config.fixed.si_rmse > 0.5
+    assert config.fixed.si_rmse > 0.45
     assert config.moving.si_rmse is None
     assert config.fixed.edge_f1 is None
 
 
-def test_a_few_right_variants_are_given_up_only_for_recall():
-    outlier = [variant(iou_robot=0.3, own_time=0.9, si_rmse=0.2)]
-    together = right(99) + outlier + faults(30)
-    strict = calibrated(together, rejected_share=0.01)
-    lenient = calibrated(together, rejected_share=0.0)
-    assert [bool(one.failures(strict)) for one in outlier] == [True]
-    assert not any(one.failures(strict) for one in right(99))
-    assert all(one.failures(strict) for one in faults(30))
-    assert not any(one.failures(lenient) for one in outlier)
-    assert not all(one.failures(lenient) for one in faults(30))
+def test_less_recall_buys_wider_margins():
+    together = right(60) + faults(100)
+    wide, close = calibrated(together, recall=0.7), calibrated(together, recall=1.0)
+    assert wide.fixed.own_time < close.fixed.own_time
+    caught = [bool(one.failures(wide)) for one in faults(100)]
+    assert 0.7 <= np.mean(caught) < 1
+    assert all(one.failures(close) for one in faults(100))
+
+
+def test_a_threshold_that_no_variant_can_miss_is_none():
+    """Right variants as bad as can be: time tells nothing here, and neither would a threshold below 0."""
+    bad_at_time = [variant(iou_robot=0.95, own_time=value, si_rmse=0.2) for value in np.linspace(0.02, 0.9, 40)]
+    config = calibrated(bad_at_time + [one for one in faults(30) if one.fault == "object_vanished"])
+    assert config.fixed.own_time is None
+    assert config.fixed.iou_robot is not None
 
 
 def test_the_worst_camera_of_a_kind_counts_and_kinds_are_kept_apart():
@@ -77,12 +82,11 @@ def test_the_worst_camera_of_a_kind_counts_and_kinds_are_kept_apart():
 
 
 def test_a_kind_of_fault_counts_the_same_however_often_it_comes():
-    """One slip among many vanished objects: with a budget of one, the slip's measure is worth it."""
-    many = [one for one in faults(300) if one.fault == "object_vanished"]
-    slip = [variant("frame_slip", 3, iou_robot=0.95, own_time=0.5, si_rmse=0.2)]
-    outlier = [variant(iou_robot=0.95, own_time=0.4, si_rmse=0.2)]
-    config = calibrated(right(99) + outlier + many + slip, rejected_share=0.01)
-    assert slip[0].failures(config)
+    """Three hundred vanished objects do not outweigh the slips: half of the recall is theirs."""
+    vanished = [one for one in faults(300) if one.fault == "object_vanished"]
+    slips = [one for one in faults(10) if one.fault == "frame_slip"]
+    config = calibrated(right(60) + vanished + slips)
+    assert all(one.failures(config) for one in slips)
 
 
 def test_calibrated_thresholds_come_back_from_yaml(tmp_path):
