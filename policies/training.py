@@ -45,6 +45,7 @@ class TrainConfig:
     weight_decay: float = 1e-6
     warmup_updates: int = 200
     ema_max_decay: float = 0.9999
+    variants_per_demo: int | None = None  # at most so many variants of each demo; none: all; 0: originals only
     variant_share: float | None = None  # expected share of windows from variants; none: as they come
     validation_fraction: float = 0.05  # of the source demos
     encoder_precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -90,7 +91,7 @@ def train(dataset_path: Path, out: Path, config: TrainConfig) -> Path:
     lock = WriterLock(out)
     try:
         claim(out / RUN_FILE, run)
-        frames = load_frames(dataset, observations, config.policy.image_size)
+        frames = load_frames(dataset, observations, config.policy.image_size, config.variants_per_demo)
         split_rng = np.random.default_rng(config.seed)
         splits = split_by_source(frames.source_demo, config.validation_fraction, split_rng)
         record = describe(dataset, observations, config, run.dataset_sha256)

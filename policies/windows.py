@@ -80,13 +80,23 @@ def choose_observations(dataset: Dataset, cameras: tuple[str, ...] | None, low_d
     return [*chosen, *low_dim]
 
 
-def load_frames(dataset: Dataset, observations: list[str], image_size: int) -> Frames:
+def load_frames(
+    dataset: Dataset, observations: list[str], image_size: int, variants_per_demo: int | None = None
+) -> Frames:
     """Decode the accepted episodes into memory, images at `image_size`.
 
+    Args:
+        dataset: what to decode.
+        observations: names of arrays; those that end in "_image" are images.
+        image_size: height and width of the decoded images.
+        variants_per_demo: at most so many accepted variants of each demo, the lowest numbers first; None for all.
+
     Raises:
-        InputError: if no episode was accepted.
+        InputError: if no episode was accepted, or `variants_per_demo` is negative.
     """
-    episodes = np.flatnonzero(dataset.accepted)
+    if variants_per_demo is not None and variants_per_demo < 0:
+        raise InputError(f"variants_per_demo: expected 0 or more, got {variants_per_demo}")
+    episodes = np.flatnonzero(dataset.accepted & _among_first(dataset, variants_per_demo))
     if len(episodes) == 0:
         raise InputError(f"{dataset.path}: no accepted episode among {dataset.episode_count}")
     lengths = np.diff(dataset.episode_ends, prepend=0)[episodes]
@@ -106,6 +116,17 @@ def load_frames(dataset: Dataset, observations: list[str], image_size: int) -> F
         source_demo=np.repeat(dataset.source_demo[episodes], lengths),
         is_variant=np.repeat(dataset.variant[episodes] > 0, lengths),
     )
+
+
+def _among_first(dataset: Dataset, variants_per_demo: int | None) -> Bool[np.ndarray, " episodes"]:
+    """Tell which episodes are originals or among the first accepted variants of their demo."""
+    chosen = np.ones(dataset.episode_count, bool)
+    if variants_per_demo is not None:
+        for demo in np.unique(dataset.source_demo):
+            variants = np.flatnonzero((dataset.source_demo == demo) & (dataset.variant > 0) & dataset.accepted)
+            by_number = variants[np.argsort(dataset.variant[variants], kind="stable")]
+            chosen[by_number[variants_per_demo:]] = False
+    return chosen
 
 
 def split_by_source(

@@ -67,6 +67,26 @@ def test_rejected_episodes_are_not_loaded(dataset_of: Callable[..., Path], tmp_p
     assert frames.is_variant.sum() == len(kept[2]["action"])
 
 
+def test_first_accepted_variants_of_each_demo_are_taken(dataset_of: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = Dataset(dataset_of(tmp_path / "d.zarr", demos=2, variants=2, rejected=((0, 1),)))
+
+    def taken(variants_per_demo: int) -> list[tuple[int, int]]:
+        frames = load_frames(dataset, OBSERVATIONS, 16, variants_per_demo)
+        starts = [frames.images["agentview_image"][row] for row in np.unique(frames.first)]
+        episodes = [
+            episode
+            for episode in range(dataset.episode_count)
+            if any(np.array_equal(dataset.episode(episode)["agentview_image"][0], start) for start in starts)
+        ]
+        return [(int(dataset.source_demo[episode]), int(dataset.variant[episode])) for episode in episodes]
+
+    assert sorted(taken(0)) == [(0, 0), (1, 0)]
+    assert sorted(taken(1)) == [(0, 0), (0, 2), (1, 0), (1, 1)]
+    assert len(taken(2)) == 5
+    with pytest.raises(InputError, match="variants_per_demo: expected 0 or more, got -1"):
+        load_frames(dataset, OBSERVATIONS, 16, -1)
+
+
 def test_dataset_without_accepted_episodes_is_refused(dataset_of: Callable[..., Path], tmp_path: Path) -> None:
     dataset = Dataset(dataset_of(tmp_path / "d.zarr", demos=1, rejected=((0, 0),)))
     with pytest.raises(InputError, match="no accepted episode among 1"):
