@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     generator = Transfer25.tiny(args.checkpoint)
     for task in args.tasks:
         episode, _ = recorded(task, 0, 0)
