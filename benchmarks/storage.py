@@ -3,19 +3,24 @@
     python benchmarks/storage.py [RECORDING] [--episodes 20] [--many 2000]
 
 Without a recording it makes one of moving discs before a textured ground; a recording of the simulator is closer to
-what a user sees. Prints one line a figure; docs/performance.md states them.
+what a user sees. Prints a line a figure and a table of ways to compress the images; docs/performance.md states them.
+JPEG-XL is in the table where `imagecodecs` is installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import statistics
 import tempfile
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numcodecs
 import numpy as np
 
 from cosmos_engine.data import (
@@ -41,12 +46,18 @@ def main() -> None:
     parser.add_argument("recording", nargs="?", type=Path, help="take the episode from this recording")
     parser.add_argument("--episodes", type=int, default=20, help="episodes to write (default 20)")
     parser.add_argument("--many", type=int, default=2000, help="tiny episodes, to see how it scales (default 2000)")
+    parser.add_argument("--task", help="also record two demos of it, and print what share of the time writing takes")
+    parser.add_argument("--repeats", type=int, default=5, help="of each way to compress; medians are printed")
     arguments = parser.parse_args()
     episode = Recording(arguments.recording).episode(0) if arguments.recording else made_episode(STEPS, 128)
     with tempfile.TemporaryDirectory() as folder:
         measure_recording(Path(folder), episode, arguments.episodes)
         measure_dataset(Path(folder), episode, arguments.episodes)
         measure_many(Path(folder), arguments.many)
+        if arguments.task:
+            measure_overhead(Path(folder), arguments.task)
+    for name, passes in episode.cameras.items():
+        measure_codecs(name, passes.rgb, arguments.repeats)
 
 
 def measure_recording(folder: Path, episode: Episode, count: int) -> None:
@@ -136,9 +147,120 @@ def measure_many(folder: Path, count: int) -> None:
     report(f"dataset of {count}: open", (time.perf_counter() - start) * 1e3, "ms")
 
 
-def made_episode(steps: int, size: int) -> Episode:
+def measure_overhead(folder: Path, task: str) -> None:
+    """Print what share of simulating and rendering the writing of demos is; budget 15 %."""
+    from cosmos_engine.sim.recorder import RecordConfig, record_demos
+
+    append, seconds = RecordingWriter.append, []
+
+    def timed(writer: RecordingWriter, episode: Episode) -> Any:
+        start = time.perf_counter()
+        result = append(writer, episode)
+        seconds.append(time.perf_counter() - start)
+        return result
+
+    RecordingWriter.append = timed  # type: ignore[method-assign]
+    try:
+        start = time.perf_counter()
+        record_demos(RecordConfig(task=task, episodes=2), folder / "overhead")
+        passed = time.perf_counter() - start
+    finally:
+        RecordingWriter.append = append  # type: ignore[method-assign]
+    report(f"record {task}: writing beside all else", 100 * sum(seconds) / (passed - sum(seconds)), "%")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageCodec:
+    """A way to store some frames; `frames` of them share a storage chunk, which is what one random frame costs."""
+
+    name: str
+    frames: int
+    encode: Callable[[np.ndarray], Any]
+    decode: Callable[[Any, tuple[int, ...]], np.ndarray]
+
+
+def image_codecs(chunk_frames: int) -> list[ImageCodec]:
+    """Return the ways to compare: what this project writes, what its peers write, and others."""
+
+    def buffered(name: str, frames: int, codec: Any) -> ImageCodec:
+        def decode(content: Any, shape: tuple[int, ...]) -> np.ndarray:
+            return np.frombuffer(codec.decode(content), np.uint8).reshape(shape)
+
+        return ImageCodec(name, frames, lambda images: codec.encode(np.ascontiguousarray(images)), decode)
+
+    def pictures(name: str, suffix: str, flags: Sequence[int] = ()) -> ImageCodec:
+        def encode(images: np.ndarray) -> bytes:
+            return cv2.imencode(suffix, cv2.cvtColor(images[0], cv2.COLOR_RGB2BGR), flags)[1].tobytes()
+
+        def decode(content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+            return cv2.cvtColor(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)[
+                None
+            ]
+
+        return ImageCodec(name, 1, encode, decode)
+
+    blosc = numcodecs.Blosc
+    codecs = [
+        buffered("zstd 1 (dataset)", chunk_frames, numcodecs.Zstd(1, checksum=True)),
+        buffered("zstd 9", chunk_frames, numcodecs.Zstd(9, checksum=True)),
+        buffered("zstd 1, a frame a chunk", 1, numcodecs.Zstd(1, checksum=True)),
+        buffered("Blosc zstd 5 bitshuffle (ReplayBuffer, disk)", chunk_frames, blosc("zstd", 5, blosc.BITSHUFFLE)),
+        buffered("Blosc lz4 5 (ReplayBuffer, default)", chunk_frames, blosc("lz4", 5, blosc.NOSHUFFLE)),
+        buffered("gzip 4, a frame a chunk", 1, numcodecs.GZip(4)),
+        pictures("PNG", ".png"),
+        pictures("JPEG q95", ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]),
+    ]
+    try:
+        import imagecodecs
+    except ImportError:
+        return codecs
+    for name, options in {
+        "JPEG-XL lossless": {"lossless": True, "effort": 3},
+        "JPEG-XL distance 1": {"distance": 1.0, "effort": 3},
+    }.items():
+        codecs.append(
+            ImageCodec(
+                name,
+                1,
+                lambda images, options=options: imagecodecs.jpegxl_encode(images[0], **options),  # type: ignore[misc]
+                lambda content, shape: imagecodecs.jpegxl_decode(content)[None],
+            )
+        )
+    return codecs
+
+
+def measure_codecs(camera: str, images: np.ndarray, repeats: int) -> None:
+    """Print size, speed and loss of ways to store a camera's frames, on one thread."""
+    chunk_frames = max(1, 2_000_000 // images[0].nbytes)
+    print(f"{f'{camera} {images.shape[1]}x{images.shape[2]}, {len(images)} frames':<46}", end="")
+    print(f"{'bytes a frame':>14}{'write MB/s':>12}{'read MB/s':>11}{'ms a frame':>12}{'PSNR dB':>9}{'worst':>7}")
+    for codec in image_codecs(chunk_frames):
+        parts = [images[first : first + codec.frames] for first in range(0, len(images), codec.frames)]
+        times: dict[str, list[float]] = {"write": [], "read": [], "one": []}
+        for _ in range(repeats):
+            start = time.perf_counter()
+            written = [codec.encode(part) for part in parts]
+            times["write"].append(time.perf_counter() - start)
+            start = time.perf_counter()
+            read = [codec.decode(content, part.shape) for content, part in zip(written, parts, strict=True)]
+            times["read"].append(time.perf_counter() - start)
+            start = time.perf_counter()
+            codec.decode(written[0], parts[0].shape)
+            times["one"].append(time.perf_counter() - start)
+        difference = np.concatenate(read).astype(int) - images
+        mean_square = float((difference**2).mean())
+        psnr = f"{10 * np.log10(255**2 / mean_square):.1f}" if mean_square else "lossless"
+        rates = [images.nbytes / 1e6 / statistics.median(times[name]) for name in ("write", "read")]
+        size = sum(len(content) for content in written) / len(images)
+        print(
+            f"{codec.name:<46}{size:>14,.0f}{rates[0]:>12,.0f}{rates[1]:>11,.0f}"
+            f"{1e3 * statistics.median(times['one']):>12.2f}{psnr:>9}{np.abs(difference).max():>7}"
+        )
+
+
+def made_episode(steps: int, size: int, seed: int = 0) -> Episode:
     """Return an episode of a disc that crosses a textured ground."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     ground = cv2.resize(rng.integers(60, 200, (size // 4, size // 4, 3), dtype=np.uint8), (size, size))
     rows, columns = np.mgrid[:size, :size]
     disc = np.stack(
@@ -160,9 +282,9 @@ def made_episode(steps: int, size: int) -> Episode:
         cameras={name: dataclasses.replace(passes) for name in CAMERAS},
         labels={1: InstanceLabel("ground", "ground", "scene"), 2: InstanceLabel("disc", "disc", "manipulated")},
         success=True,
-        seed=0,
+        seed=seed,
         step_hz=20.0,
-        episode_id=str(uuid.UUID(int=0)),
+        episode_id=str(uuid.UUID(int=seed)),
         source="benchmark",
         task="benchmark",
         instruction="move the disc",

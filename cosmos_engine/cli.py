@@ -1,5 +1,6 @@
-"""The command line `cosmos-engine`: record, augment, view, verify, sign, inspect, posttrain, and the commands of
-packages above the engine (train, benchmark), which register themselves under the entry point `cosmos_engine.commands`.
+"""The command line `cosmos-engine`: record, augment, view, verify, sign, inspect, import, export, posttrain, and the
+commands of packages above the engine (train, benchmark), which register themselves under the entry point
+`cosmos_engine.commands`.
 
 What a command needs is imported when it runs: `cosmos-engine --help` must not wait for torch, and `record` needs
 MuJoCo, which the rest of the engine does without.
@@ -16,7 +17,10 @@ from pathlib import Path
 
 from cosmos_engine import __version__
 from cosmos_engine.commands.augment import add_augment_command
+from cosmos_engine.commands.interop import add_interop_commands
+from cosmos_engine.commands.plan import add_plan_command
 from cosmos_engine.commands.posttrain import add_posttrain_command
+from cosmos_engine.commands.rerender import add_rerender_command
 from cosmos_engine.commands.sign import add_sign_commands
 from cosmos_engine.commands.transfer import add_transfer_command
 from cosmos_engine.commands.verify import add_verify_command, is_dataset
@@ -72,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_overrides(record)
     record.set_defaults(run=_record)
 
+    add_plan_command(commands)
     add_augment_command(commands)
 
     add_view_command(commands)
@@ -82,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("path", type=Path, metavar="RECORDING|DATASET")
     inspect.set_defaults(run=_inspect)
 
+    add_interop_commands(commands)
+    add_rerender_command(commands)
     add_transfer_command(commands)
     add_weights_command(commands)
     add_posttrain_command(commands)

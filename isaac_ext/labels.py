@@ -15,7 +15,7 @@ keys instances by name (`InstanceIds`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +102,13 @@ class InstanceIds:
     Ids start at 1; 0 is background. Owns the mapping, so use one for each episode.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, entity: Callable[[PrimLabel], PrimLabel] | None = None) -> None:
+        """Begin an episode.
+
+        Args:
+            entity: the prim that a segmented prim is part of, as a robot's mesh is of the robot (default: itself).
+        """
+        self._entity = entity or (lambda label: label)
         self._ids: dict[str, int] = {}
         self._labels: dict[int, PrimLabel] = {}
 
@@ -130,7 +136,10 @@ class InstanceIds:
             raise InputError(
                 f"segmentation: pixel ids without a label: {unknown[:5]}; labels are for {sorted(known)[:5]}"
             )
-        instance = [self._instance_id(labels[int(pixel_id)]) if int(pixel_id) in labels else 0 for pixel_id in seen]
+        instance = [
+            self._instance_id(self._entity(labels[int(pixel_id)])) if int(pixel_id) in labels else 0
+            for pixel_id in seen
+        ]
         return np.array(instance, np.uint16)[inverse].reshape(pixels.shape)
 
     def _instance_id(self, label: PrimLabel) -> int:

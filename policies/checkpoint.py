@@ -24,9 +24,12 @@ from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig
 from policies.finetuned import FinetunedPolicy
 from policies.policy import PolicySpec
 
-POLICY_FORMAT = 1
+POLICY_FORMAT = 2
+"""1 had no digests."""
 WEIGHTS_FILE = "policy.safetensors"
 RECORD_FILE = "policy.yaml"
+METADATA_KEY = "cosmos-engine/policy"
+_SEAL = "# sha256 of what follows: "
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class LoadedPolicy:
 
 def save_record(folder: Path, record: PolicyRecord) -> None:
     """Write policy.yaml."""
-    write_file(folder / RECORD_FILE, as_yaml(record).encode())
+    write_file(folder / RECORD_FILE, sealed(as_yaml(record)))
 
 
 def save_weights(folder: Path, policy: DiffusionPolicy | FinetunedPolicy, updates: int, resets: int = 0) -> None:
@@ -127,13 +130,14 @@ def load_record(folder: Path) -> PolicyRecord:
     if not path.is_file():
         raise InputError(f"{folder}: holds no policy ({RECORD_FILE} is missing)")
     try:
-        content = safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        content = safe_load(path.read_bytes())
+    except (OSError, ValueError, YAMLError) as error:
         raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     # The format comes first: a file of another version would otherwise be blamed for its unknown keys.
     version = content.get("format") if isinstance(content, dict) else None
     if version != POLICY_FORMAT:
         raise InputError(f"{path}: policy format {version}, this version reads format {POLICY_FORMAT}")
+    check_sealed(path)
     return load_config(PolicyRecord, path)
 
 
@@ -141,39 +145,68 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping
     """Write named tensors and small integers to a safetensors file, atomically; equal content gives equal bytes."""
     # One metadata key: the order of several is not defined, and the bytes would differ from run to run.
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_file(path, save(contiguous, metadata={"state": json.dumps(dict(state), sort_keys=True)}))
+    told = {"state": dict(state), "sha256": _sha256(contiguous, state)}
+    write_file(path, save(contiguous, metadata={METADATA_KEY: json.dumps(told, sort_keys=True)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
     """Read what `save_tensors` wrote.
 
     Raises:
-        InputError: if the file is missing, truncated or not one of ours.
+        InputError: if the file is missing, truncated, damaged or not one of ours.
     """
     if not path.is_file():
         raise InputError(f"{path}: is missing")
     try:
         with safe_open(path, framework="pt") as file:
-            state = json.loads((file.metadata() or {})["state"])
-            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 - not a mapping
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not a checkpoint of this project, or truncated: {error}") from error
+            told = json.loads((file.metadata() or {})[METADATA_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        state, sha256 = dict(told["state"]), told["sha256"]
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(f"{path}: not a checkpoint of this version, or truncated: {error}") from error
+    # safetensors has no checksum: a flipped bit would be a weight like any other.
+    if sha256 != _sha256(tensors, state):
+        raise InputError(f"{path}: damaged: the tensors are not those that were written")
+    return tensors, state
 
 
-def restore(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+def sealed(text: str) -> bytes:
+    """Return YAML with a first line that holds the SHA-256 of the rest."""
+    return f"{_SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode()
+
+
+def check_sealed(path: Path) -> None:
+    """Raise InputError if a file that `sealed` made was changed or damaged."""
+    first, _, rest = path.read_bytes().partition(b"\n")
+    if first != f"{_SEAL}{hashlib.sha256(rest).hexdigest()}".encode():
+        raise InputError(f"{path}: was changed or damaged since it was written")
+
+
+def _sha256(tensors: Mapping[str, torch.Tensor], state: Mapping[str, int]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(state), sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def restore(
+    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path, record_file: str = RECORD_FILE
+) -> None:
     """Copy tensors into a module.
 
     Raises:
-        InputError: names the first tensor that is missing, unknown or of another shape; `path` is where they came from.
+        InputError: names the first tensor that is missing, unknown or of another shape; `path` is where they
+            came from, `record_file` what says how they should be.
     """
     expected = module.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors or name not in expected:
             where = "is missing" if name not in tensors else "is not part of the policy"
-            raise InputError(f"{path}: does not fit {RECORD_FILE}: {name} {where}")
+            raise InputError(f"{path}: does not fit {record_file}: {name} {where}")
         if tensors[name].shape != expected[name].shape:
             raise InputError(
-                f"{path}: does not fit {RECORD_FILE}: {name} has shape {tuple(tensors[name].shape)}, "
+                f"{path}: does not fit {record_file}: {name} has shape {tuple(tensors[name].shape)}, "
                 f"expected {tuple(expected[name].shape)}"
             )
     module.load_state_dict(dict(tensors))

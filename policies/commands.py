@@ -1,4 +1,4 @@
-"""The command line of the policies: train, finetune, benchmark, rollout. The only module here that builds environments.
+"""The command line of the policies. The only module here that builds environments.
 
 What a command needs is imported when it runs: `cosmos-engine --help` must not wait for torch.
 """
@@ -6,8 +6,9 @@ What a command needs is imported when it runs: `cosmos-engine --help` must not w
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,17 +18,24 @@ if TYPE_CHECKING:
     from cosmos_engine.sim.environment import Environment
     from cosmos_engine.sim.look import Look
     from cosmos_engine.sim.strengths import ShiftStrengths
+    from policies.benchmark import Arena
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `train`, `finetune`, `benchmark` and `rollout` to a command line."""
-    train = subparsers.add_parser("train", help="train a diffusion policy on a dataset (zarr)")
+    """Add `train`, `finetune`, `benchmark`, `study` and `rollout` to a command line."""
+    train = subparsers.add_parser("train", help="train a policy on a dataset (zarr)")
     train.add_argument("dataset", type=Path, metavar="DATASET", help="a zarr written by `cosmos-engine augment`")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config, as in updates=2000")
     train.add_argument("--out", type=Path, required=True, help="folder of the run; the same command resumes it")
+    train.add_argument("--config", help="a name in configs/train (default, demo, vit, state, full) or a YAML file")
     train.add_argument(
-        "--config", default="default", help="a name in configs/train (default, demo, state) or a YAML file"
+        "--algorithm",
+        default="diffusion",
+        choices=("diffusion", "robomimic-bc", "robomimic-bc-rnn"),
+        help="a diffusion policy (the default), or robomimic's behaviour cloning, which also takes a recording and has "
+        "no shipped config",
     )
+    train.add_argument("--tensorboard", action="store_true", help="also write event files for TensorBoard")
     train.set_defaults(run=_train)
 
     finetune = subparsers.add_parser(
@@ -48,7 +56,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         metavar="RUN",
         help="folders of `cosmos-engine train`; the table names a policy by its folder. key=value changes the config",
     )
-    benchmark.add_argument("--task", required=True, help="task of the embedded table-top, such as lift")
+    _add_environment(benchmark)
     benchmark.add_argument(
         "--shifts",
         default="all",
@@ -68,9 +76,18 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     benchmark.add_argument("--device", default="auto", help="auto, cpu or cuda[:n]")
     benchmark.set_defaults(run=_benchmark, overrides=[])
 
+    study = subparsers.add_parser("study", help="compare training data under changed looks: record to benchmark")
+    study.add_argument("config", metavar="STUDY", help="a name in configs/study (cpu, full) or a YAML file")
+    study.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config, as in trials=50")
+    study.add_argument("--out", type=Path, required=True, help="folder of everything; the same command resumes it")
+    study.add_argument("--tasks", metavar="NAMES", help="only these of the study's tasks, separated by commas")
+    study.add_argument("--list", action="store_true", help="print the commands that are still to run, and stop")
+    study.add_argument("--report", action="store_true", help="only write the results of what has run")
+    study.set_defaults(run=_study)
+
     rollout = subparsers.add_parser("rollout", help="watch a policy act: videos, or a window")
     rollout.add_argument("policy", type=Path, metavar="RUN", help="folder of `cosmos-engine train` or `finetune`")
-    rollout.add_argument("--task", required=True, help="task of the embedded table-top, such as lift")
+    _add_environment(rollout)
     rollout.add_argument("--episodes", type=int, default=3, help="rollouts (default 3)")
     rollout.add_argument("--seed", type=int, default=1_000_000, help="of the first reset; the others count up from it")
     rollout.add_argument("--shift", default="vanilla", help="a shift of the benchmark (default vanilla)")
@@ -82,18 +99,41 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     rollout.set_defaults(run=_rollout)
 
 
+def _add_environment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", required=True, help="task of the environment, such as lift")
+    parser.add_argument(
+        "--environment",
+        default="tabletop",
+        choices=("tabletop", "robosuite"),
+        help="the embedded table-top (default), or robosuite's lift, stack, can and square",
+    )
+
+
 def _train(args: argparse.Namespace) -> int:
     from policies.training import TrainConfig, train
 
-    config = load_config(TrainConfig, _config_file("train", args.config), args.overrides)
-    folder = train(args.dataset, args.out, config)
-    print(f"policy: {folder}")
+    if args.algorithm != "diffusion":
+        return _train_robomimic(args)
+    config = load_config(TrainConfig, _config_file("train", args.config or "default"), args.overrides)
+    folder = train(args.dataset, args.out, config, tensorboard=args.tensorboard)
+    if os.environ.get("RANK", "0") == "0":  # one line, however many processes torchrun started
+        print(f"policy: {folder}")
+    return 0
+
+
+def _train_robomimic(args: argparse.Namespace) -> int:
+    from policies.robomimic_network import BC, BC_RNN
+    from policies.robomimic_training import RobomimicTrainConfig, train_robomimic
+
+    defaults = RobomimicTrainConfig(network=BC if args.algorithm == "robomimic-bc" else BC_RNN)
+    file = None if args.config is None else Path(args.config)
+    config = load_config(RobomimicTrainConfig, file, args.overrides, defaults)
+    print(f"policy: {train_robomimic(args.dataset, args.out, config, tensorboard=args.tensorboard)}")
     return 0
 
 
 def _benchmark(args: argparse.Namespace) -> int:
     from cosmos_engine.data.dataset import IMAGE_SUFFIX
-    from cosmos_engine.sim.shifts import SHIFTS
     from cosmos_engine.sim.strengths import ShiftStrengths, overlaps
     from policies.benchmark import (
         RESULT_FILE,
@@ -103,8 +143,8 @@ def _benchmark(args: argparse.Namespace) -> int:
         markdown_table,
         run_benchmark,
     )
-    from policies.checkpoint import load_policy
     from policies.device import choose_device
+    from policies.loading import load_any_policy
 
     folders = [text for text in args.policies if "=" not in text]
     overrides = [text for text in args.policies if "=" in text] + args.overrides
@@ -113,11 +153,11 @@ def _benchmark(args: argparse.Namespace) -> int:
     config = load_config(BenchmarkConfig, _config_file("benchmark", args.config), [*overrides, *trials], defaults)
     for line in overlaps(config.shifts):
         print(f"cosmos-engine benchmark: note: shifts.{line}", file=sys.stderr)
-    shifts = choose_shifts(args.shifts, tuple(SHIFTS))
+    shifts = choose_shifts(args.shifts, _shifts(args.environment, args.shifts.split(",")))
     device = choose_device(args.device)
     contestants = []
     for folder in folders:
-        loaded = load_policy(Path(folder), device)
+        loaded = load_any_policy(Path(folder), device)
         contestants.append(
             Contestant(
                 name=Path(folder).resolve().name,
@@ -133,7 +173,7 @@ def _benchmark(args: argparse.Namespace) -> int:
         seen.setdefault(f"{config.camera}{IMAGE_SUFFIX}", next(iter(seen.values()), [128, 128, 3]))
     cameras = tuple(name.removesuffix(IMAGE_SUFFIX) for name in seen)
     image_size = next(iter(seen.values()), [128])[0]
-    arena = _TabletopArena(args.task, cameras, image_size, config.shifts)
+    arena = _arena(args, cameras, image_size, config.shifts)
     result = run_benchmark(contestants, arena, shifts, config, args.out)
     print(markdown_table(result))
     print(f"\nresult: {args.out / RESULT_FILE}")
@@ -163,31 +203,70 @@ def _finetune(args: argparse.Namespace) -> int:
     return 0
 
 
+def _study(args: argparse.Namespace) -> int:
+    from policies.study import StudyConfig, check_study, choose_tasks, missing_commands, plan_study, run_study
+    from policies.study_result import write_results
+
+    config = load_config(StudyConfig, _config_file("study", args.config), args.overrides)
+    check_study(config)
+    tasks = choose_tasks(config, args.tasks)
+    commands = plan_study(config, args.out, tasks)
+    if args.list:
+        for command in missing_commands(commands, args.out):
+            print(command.line)
+        return 0
+    if not args.report:
+        run_study(commands, args.out)
+    write_results(config, args.out, tasks)
+    print(f"study: {args.out / 'study.html'}")
+    return 0
+
+
 def _rollout(args: argparse.Namespace) -> int:
     from cosmos_engine.config import nearest
     from cosmos_engine.data.dataset import IMAGE_SUFFIX
     from cosmos_engine.errors import InputError
-    from cosmos_engine.sim.shifts import SHIFTS
     from cosmos_engine.sim.strengths import ShiftStrengths
-    from policies.checkpoint import load_policy
     from policies.device import choose_device
+    from policies.loading import load_any_policy
     from policies.watching import watch
 
     if args.out is None and not args.window:
         raise InputError("rollout: expected --out FOLDER, --window, or both")
-    if args.shift not in SHIFTS:
-        raise InputError(f"shift {args.shift!r}: unknown{nearest(args.shift, SHIFTS)}")
+    if args.shift not in (known := _shifts(args.environment, [args.shift])):
+        raise InputError(f"shift {args.shift!r}: unknown{nearest(args.shift, known)}")
     if args.image_size < 1:
         raise InputError(f"--image-size: expected at least 1 pixel, got {args.image_size}")
-    loaded = load_policy(args.policy, choose_device(args.device))
+    loaded = load_any_policy(args.policy, choose_device(args.device))
     sizes = {name: shape[0] for name, shape in loaded.policy.spec.images.items()}
     filmed = f"{args.camera}{IMAGE_SUFFIX}"
     cameras = tuple(name.removesuffix(IMAGE_SUFFIX) for name in dict.fromkeys([*sizes, filmed]))
     image_size = next(iter(sizes.values()), args.image_size)
-    arena = _TabletopArena(args.task, cameras, image_size, ShiftStrengths())
+    arena = _arena(args, cameras, image_size, ShiftStrengths())
     seeds = range(args.seed, args.seed + args.episodes)
     watch(args.policy.resolve().name, loaded.policy, arena, args.shift, seeds, filmed, args.out, window=args.window)
     return 0
+
+
+def _shifts(environment: str, asked: Sequence[str]) -> tuple[str, ...]:
+    """Return the shifts that an environment can show; one that is asked for and is another's is an InputError."""
+    from cosmos_engine.sim.shifts import SHIFTS
+
+    if environment == "tabletop":
+        return tuple(SHIFTS)
+    from cosmos_engine.sim.robosuite_shifts import ROBOSUITE_SHIFTS, check_robosuite_shift
+
+    for name in asked:
+        check_robosuite_shift(name.strip())
+    return ROBOSUITE_SHIFTS
+
+
+def _arena(args: argparse.Namespace, cameras: tuple[str, ...], image_size: int, strengths: ShiftStrengths) -> Arena:
+    if args.environment == "tabletop":
+        return _TabletopArena(args.task, cameras, image_size, strengths)
+    from policies.robosuite_arena import RobosuiteArena
+
+    return RobosuiteArena(args.task, cameras, image_size, strengths)
 
 
 class _TabletopArena:

@@ -17,10 +17,11 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from torch import nn
 
 from cosmos_engine.errors import InputError
-from policies.encoders import ENCODERS, EncoderConfig
-from policies.images import centre_crop, crop_at, resize_by_area
+from policies.encoders import ENCODERS, EncoderConfig, check_encoder_config
+from policies.images import centre_crop, crop_at, padded_by_edges, resize_by_area
 from policies.normalizer import LimitsNormalizer
 from policies.policy import PolicySpec
+from policies.processes import Processes
 from policies.schedule import NoiseSchedule
 from policies.unet import Unet1d
 
@@ -34,6 +35,7 @@ class DiffusionPolicyConfig:
     action_chunk: int = 8  # actions executed of the horizon
     image_size: int = 72  # pixels that windows are kept at
     crop_size: int = 64  # pixels that the encoder sees: a random crop in training, the centre when acting
+    random_shift: int = 0  # in training the image first grows by so many edge pixels a side (Yarats et al. 2021)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     unet_widths: tuple[int, ...] = (64, 128, 128)
     kernel_size: int = 5
@@ -57,7 +59,6 @@ def check_policy_config(config: DiffusionPolicyConfig) -> None:
     """
     shrink = 2 ** (len(config.unet_widths) - 1)
     last = config.observation_frames - 1 + config.action_chunk
-    multiples = [*config.unet_widths, *config.encoder.widths]
     checks = [
         (config.observation_frames >= 1, f"observation_frames: expected at least 1, got {config.observation_frames}"),
         (config.action_chunk >= 1, f"action_chunk: expected at least 1, got {config.action_chunk}"),
@@ -70,8 +71,14 @@ def check_policy_config(config: DiffusionPolicyConfig) -> None:
             0 < config.crop_size <= config.image_size,
             f"crop_size: expected 1 to image_size {config.image_size}, got {config.crop_size}",
         ),
-        (bool(config.unet_widths) and len(config.encoder.widths) >= 2, "unet_widths, encoder.widths: too few"),
-        (all(width > 0 and width % 8 == 0 for width in multiples), f"widths: expected multiples of 8, got {multiples}"),
+        (
+            0 <= config.random_shift < config.image_size,
+            f"random_shift: expected 0 to below image_size {config.image_size}, got {config.random_shift}",
+        ),
+        (
+            bool(config.unet_widths) and all(width > 0 and width % 8 == 0 for width in config.unet_widths),
+            f"unet_widths: expected multiples of 8, got {list(config.unet_widths)}",
+        ),
         (config.kernel_size % 2 == 1, f"kernel_size: expected an odd number, got {config.kernel_size}"),
         (
             1 <= config.denoise_steps <= config.training_denoise_steps,
@@ -81,6 +88,7 @@ def check_policy_config(config: DiffusionPolicyConfig) -> None:
     for holds, message in checks:
         if not holds:
             raise InputError(f"policy.{message}")
+    check_encoder_config(config.encoder, config.crop_size)
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,8 @@ class DiffusionPolicy(nn.Module):
         self.config = config
         self.spec = spec
         self.schedule = NoiseSchedule(config.training_denoise_steps, config.prediction)
-        self.encoders = nn.ModuleDict({name: ENCODERS[config.encoder.kind](config.encoder) for name in spec.images})
+        make_encoder = ENCODERS[config.encoder.kind]
+        self.encoders = nn.ModuleDict({name: make_encoder(config.encoder, config.crop_size) for name in spec.images})
         self.low_dim_normalizers = nn.ModuleDict(
             {name: LimitsNormalizer(shape[0]) for name, shape in spec.low_dim.items()}
         )
@@ -146,35 +155,44 @@ class DiffusionPolicy(nn.Module):
         noises_per_window: int = 1,
         random_crop: bool = True,
         bfloat16_encoders: bool = False,
+        processes: Processes | None = None,
     ) -> Float[torch.Tensor, ""]:
         """Return the mean squared error of the prediction over the actions inside their episodes.
 
         Args:
-            batch: windows on the policy's device.
-            generator: a CPU generator; crops, denoise steps and noise come from it, the same on every device.
+            batch: windows on the policy's device; of several processes, this one's share.
+            generator: a CPU generator; crops, denoise steps and noise come from it, the same on every device, and of
+                several processes the same in each, who draws for the whole batch.
             noises_per_window: noised copies per encoded window; more of them spare the encoder.
             random_crop: as in training; otherwise the centre, as when acting.
             bfloat16_encoders: run the image encoders in mixed precision, about twice as fast where the processor has
                 bfloat16 instructions; the U-Net, whose outputs are integrated, stays in float32.
+            processes: who shares the batch; the mean of their losses is the loss of the whole batch.
         """
+        processes = processes or Processes(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16_encoders):
-            observation_BD = self.observe(batch.images, batch.low_dim, generator if random_crop else None).float()
+            crop_generator = generator if random_crop else None
+            observation_BD = self.observe(batch.images, batch.low_dim, crop_generator, processes).float()
         clean_BPA = self.action_normalizer.normalize(batch.actions)
         observation_BD, clean_BPA, inside_BP = (
             tensor.repeat_interleave(noises_per_window, dim=0) for tensor in (observation_BD, clean_BPA, batch.inside)
         )
-        steps_B = torch.randint(self.schedule.step_count, (len(clean_BPA),), generator=generator).to(self.device)
-        noise_BPA = torch.randn(clean_BPA.shape, generator=generator).to(self.device)
+        rows = processes.count * len(clean_BPA)
+        share = processes.share(rows)
+        steps_B = torch.randint(self.schedule.step_count, (rows,), generator=generator)[share].to(self.device)
+        noise_BPA = torch.randn((rows, *clean_BPA.shape[1:]), generator=generator)[share].to(self.device)
         output_BPA = self.unet(self.schedule.add_noise(clean_BPA, noise_BPA, steps_B), steps_B, observation_BD)
         error_BPA = output_BPA - self.schedule.target(clean_BPA, noise_BPA, steps_B)
         weight_BP1 = inside_BP[:, :, None].float()
-        return (weight_BP1 * error_BPA.square()).sum() / (weight_BP1.sum() * self.spec.action_dim)
+        weight = processes.mean(weight_BP1.sum())  # shares hold more padding or less
+        return (weight_BP1 * error_BPA.square()).sum() / (weight * self.spec.action_dim)
 
     def observe(
         self,
         images: Mapping[str, UInt8[torch.Tensor, "b t y x 3"]],
         low_dim: Mapping[str, Float32[torch.Tensor, "b t _"]],
         crop_generator: torch.Generator | None = None,
+        processes: Processes | None = None,
     ) -> Float[torch.Tensor, "b d"]:
         """Return the observation vector of each window.
 
@@ -182,10 +200,11 @@ class DiffusionPolicy(nn.Module):
             images: at config.image_size.
             low_dim: in their own units.
             crop_generator: draws one crop per window and camera; without it the centre is taken.
+            processes: who shares the batch that crops are drawn for.
         """
         features_BTD: list[torch.Tensor] = []
         for name in self.spec.images:
-            crop_BTYXC = self._cropped(images[name], crop_generator)
+            crop_BTYXC = self._cropped(images[name], crop_generator, processes or Processes())
             batch, frames = crop_BTYXC.shape[:2]
             # Contiguous, not channels-last: torch's group norm is 2 to 3 times slower on a CPU with channels last.
             image_NCYX = crop_BTYXC.flatten(0, 1).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1.0
@@ -256,13 +275,16 @@ class DiffusionPolicy(nn.Module):
         steps_B = torch.full((len(sample_BPA),), step, dtype=torch.int64, device=sample_BPA.device)
         return self.unet(sample_BPA, steps_B, observation_BD)
 
-    def _cropped(self, images_BTYXC: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-        size = self.config.crop_size
+    def _cropped(
+        self, images_BTYXC: torch.Tensor, generator: torch.Generator | None, processes: Processes
+    ) -> torch.Tensor:
+        size, shift = self.config.crop_size, self.config.random_shift
         if generator is None:
             return centre_crop(images_BTYXC, size)
-        corners = torch.randint(self.config.image_size - size + 1, (2, len(images_BTYXC)), generator=generator)
-        rows, columns = corners.to(images_BTYXC.device)
-        return crop_at(images_BTYXC, rows, columns, size)
+        windows = processes.count * len(images_BTYXC)
+        corners = torch.randint(self.config.image_size + 2 * shift - size + 1, (2, windows), generator=generator)
+        rows, columns = corners[:, processes.share(windows)].to(images_BTYXC.device)
+        return crop_at(padded_by_edges(images_BTYXC, shift), rows, columns, size)
 
     def _resized(self, images: UInt8[np.ndarray, "b t y x 3"]) -> UInt8[np.ndarray, "b t y2 x2 3"]:
         batch, frames = images.shape[:2]

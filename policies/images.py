@@ -34,3 +34,14 @@ def crop_at(
     corners_BYXTCyx = images_BTYXC.unfold(2, size, 1).unfold(3, size, 1).permute(0, 2, 3, 1, 4, 5, 6)
     samples = torch.arange(len(images_BTYXC), device=images_BTYXC.device)
     return corners_BYXTCyx[samples, rows, columns].permute(0, 1, 3, 4, 2)
+
+
+def padded_by_edges(images_BTYXC: UInt8[torch.Tensor, "b t y x 3"], pixels: int) -> UInt8[torch.Tensor, "b t y2 x2 3"]:
+    """Return the images with their edge pixels repeated `pixels` times outwards on every side."""
+    if pixels == 0:
+        return images_BTYXC
+    for axis in (2, 3):
+        extent = images_BTYXC.shape[axis]
+        taken = torch.arange(-pixels, extent + pixels, device=images_BTYXC.device).clamp(0, extent - 1)
+        images_BTYXC = images_BTYXC.index_select(axis, taken)
+    return images_BTYXC

@@ -53,7 +53,8 @@ class Policy(Protocol):
 
         Args:
             observations: name -> (b, t, ...), t = spec.observation_frames, the present frame last; images uint8.
-            rngs: one generator per row, so that a trial's noise does not depend on what else is in the batch.
+            rngs: one generator per row, so that a trial's noise does not depend on what else is in the batch. A trial
+                comes with the same one at every call until it ends, which tells a recurrent policy whose row it is.
         """
         ...
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,16 +18,17 @@ from cosmos_engine.data.dataset import CERTIFICATE, Dataset
 from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.errors import InputError
 from policies.checkpoint import PolicyRecord, save_record, save_weights
-from policies.device import choose_device, has_bfloat16
+from policies.device import has_bfloat16
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, WindowBatch
 from policies.interruption import deferred_interrupt
 from policies.policy import PolicySpec
-from policies.run_folder import claim, truncate_log
+from policies.processes import Processes, open_processes
+from policies.run_folder import claim
+from policies.training_log import TrainingLog
 from policies.training_state import STATE_FILE, TrainingState, learning_rate_at, update_rng
 from policies.windows import DEFAULT_LOW_DIM, Frames, choose_observations, draw_windows, load_frames, split_by_source
 
 RUN_FILE = "train.yaml"
-LOG_FILE = "log.jsonl"
 VALIDATION_WINDOWS = 256
 
 
@@ -39,7 +40,7 @@ class TrainConfig:
     cameras: tuple[str, ...] | None = None  # camera names; none said: all of the dataset; []: no camera
     low_dim: tuple[str, ...] = DEFAULT_LOW_DIM  # `object` is privileged, a real robot does not see it
     updates: int = 5000
-    batch_size: int = 32  # windows per update
+    batch_size: int = 32  # windows per update, of all processes together
     noises_per_window: int = 2  # noised copies of each window; more of them spare the encoders
     learning_rate: float = 3e-4
     weight_decay: float = 1e-6
@@ -63,16 +64,18 @@ class _Run:
     dataset_sha256: str = ""
 
 
-def train(dataset_path: Path, out: Path, config: TrainConfig) -> Path:
+def train(dataset_path: Path, out: Path, config: TrainConfig, *, tensorboard: bool = False) -> Path:
     """Train a policy, or continue the run that `out` holds; equal inputs give equal bytes, interrupted or not.
 
     `out` gets policy.safetensors and policy.yaml (the policy), training_state.safetensors (to resume), train.yaml and
-    log.jsonl. The bytes are those of one device and number of threads.
+    log.jsonl. The bytes are those of one device, number of threads and number of processes; started by torchrun, every
+    process computes its share of each batch and the first one writes.
 
     Args:
         dataset_path: a dataset with at least two source demos.
         out: folder of the run; made if missing.
         config: everything else.
+        tensorboard: also write TensorBoard's event files.
 
     Returns:
         `out`, which `load_policy` reads.
@@ -83,29 +86,52 @@ def train(dataset_path: Path, out: Path, config: TrainConfig) -> Path:
         KeyboardInterrupt: on Ctrl-C, after the state was saved.
     """
     _check(config)
-    device = choose_device(config.device)
-    dataset = Dataset(dataset_path)
-    observations = choose_observations(dataset, config.cameras, config.low_dim)
-    run = _Run(config, dataset_fingerprint(dataset))
-    out.mkdir(parents=True, exist_ok=True)
-    lock = WriterLock(out)
-    try:
-        claim(out / RUN_FILE, run)
+    with ExitStack() as stack:
+        processes = stack.enter_context(open_processes(config.device))
+        if config.batch_size % processes.count:
+            raise InputError(
+                f"batch_size: expected a multiple of the {processes.count} processes, got {config.batch_size}"
+            )
+        dataset = Dataset(dataset_path)
+        observations = choose_observations(dataset, config.cameras, config.low_dim)
+        run = _Run(config, dataset_fingerprint(dataset))
+        lock = processes.first(lambda: _claimed(out, run))
+        if lock is not None:
+            stack.callback(lock.release)
         frames = load_frames(dataset, observations, config.policy.image_size, config.variants_per_demo)
         split_rng = np.random.default_rng(config.seed)
         splits = split_by_source(frames.source_demo, config.validation_fraction, split_rng)
         record = describe(dataset, observations, config, run.dataset_sha256)
-        state = _fresh_state(record, frames, splits[0], config, device)
-        if (out / STATE_FILE).exists():
+        state = _fresh_state(record, frames, splits[0], config, processes)
+        resumes = (out / STATE_FILE).exists()
+        if resumes:
             state.load(out)
-            save_weights(out, state.average, state.update)  # a kill may have come between the state and the weights
-        else:
-            save_record(out, record)
-        truncate_log(out / LOG_FILE, "update", state.update)
-        _fit(state, frames, splits, out, config, device)
-    finally:
-        lock.release()
+        log = processes.first(lambda: _begun(state, record, out, resumes=resumes, tensorboard=tensorboard))
+        if log is not None:
+            stack.enter_context(log)
+        _fit(state, frames, splits, out, config, log)
     return out
+
+
+def _claimed(out: Path, run: _Run) -> WriterLock:
+    out.mkdir(parents=True, exist_ok=True)
+    lock = WriterLock(out)
+    try:
+        claim(out / RUN_FILE, run)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _begun(state: TrainingState, record: PolicyRecord, out: Path, *, resumes: bool, tensorboard: bool) -> TrainingLog:
+    """Bring the folder to the state's update and open its log."""
+    log = TrainingLog(out, state.update, tensorboard=tensorboard)
+    if resumes:
+        save_weights(out, state.average, state.update)  # a kill may have come between the state and the weights
+    else:
+        save_record(out, record)
+    return log
 
 
 def describe(dataset: Dataset, observations: list[str], config: TrainConfig, dataset_sha256: str) -> PolicyRecord:
@@ -141,13 +167,18 @@ def dataset_fingerprint(dataset: Dataset) -> str:
 
 
 def _fresh_state(
-    record: PolicyRecord, frames: Frames, training: np.ndarray, config: TrainConfig, device: torch.device
+    record: PolicyRecord, frames: Frames, training: np.ndarray, config: TrainConfig, processes: Processes
 ) -> TrainingState:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         policy = DiffusionPolicy(record.policy, record.spec)
     policy.fit_normalizers({name: rows[training] for name, rows in frames.low_dim.items()}, frames.actions[training])
-    return TrainingState(policy.to(device), weight_decay=config.weight_decay, ema_max_decay=config.ema_max_decay)
+    return TrainingState(
+        policy.to(processes.device),
+        weight_decay=config.weight_decay,
+        ema_max_decay=config.ema_max_decay,
+        processes=processes,
+    )
 
 
 def _fit(
@@ -156,9 +187,12 @@ def _fit(
     splits: tuple[np.ndarray, np.ndarray],
     out: Path,
     config: TrainConfig,
-    device: torch.device,
+    log: TrainingLog | None,
 ) -> None:
+    """Make the updates that are left; `log` is the first process's, which also validates and saves."""
     training, validation = splits
+    processes = state.processes
+    device = processes.device
     bfloat16 = config.encoder_precision == "bfloat16" or (config.encoder_precision == "auto" and has_bfloat16(device))
     losses: list[float] = []
     started = time.perf_counter()
@@ -166,23 +200,26 @@ def _fit(
 
     def save() -> None:
         nonlocal saved
-        state.save(out)
-        save_weights(out, state.average, state.update)
+        if processes.is_first:
+            state.save(out)
+            save_weights(out, state.average, state.update)
         saved = state.update
 
     with (
         deferred_interrupt() as interrupted,
-        tqdm(total=config.updates, initial=state.update, desc="train", unit="update") as progress,
-        (out / LOG_FILE).open("a", encoding="utf-8") as log,
+        tqdm(
+            total=config.updates, initial=state.update, desc="train", unit="update", disable=not processes.is_first
+        ) as progress,
     ):
         while state.update < config.updates:
             rng = update_rng(config.seed, state.update + 1)
             present = draw_windows(frames.is_variant, training, config.batch_size, config.variant_share, rng)
             loss = state.policy.loss(
-                _gathered(frames, present, config.policy, device),
+                _gathered(frames, present[processes.share(len(present))], config.policy, device),
                 torch.Generator().manual_seed(int(rng.integers(2**62))),
                 noises_per_window=config.noises_per_window,
                 bfloat16_encoders=bfloat16,
+                processes=processes,
             )
             learning_rate = learning_rate_at(
                 state.update + 1,
@@ -190,26 +227,26 @@ def _fit(
                 warmup_updates=config.warmup_updates,
                 updates=config.updates,
             )
-            if not torch.isfinite(loss) or not state.apply(loss, learning_rate):
+            losses.append(processes.mean(loss).item())
+            if not np.isfinite(losses[-1]) or not state.apply(loss, learning_rate):
                 raise InputError(
                     f"{out}: the loss stopped being finite at update {state.update + 1}; the state of update {saved} "
                     "is kept; try a lower learning_rate in another folder"
                 )
-            losses.append(loss.item())
             progress.update()
             finished = state.update == config.updates
-            if state.update % config.log_every == 0 or finished:
-                line: dict[str, Any] = {"update": state.update, "loss": float(np.mean(losses))}
+            if log is not None and (state.update % config.log_every == 0 or finished):
+                line: dict[str, int | float] = {"update": state.update, "loss": float(np.mean(losses))}
                 line |= {"learning_rate": learning_rate, "seconds": round(time.perf_counter() - started, 3)}
                 if state.update % config.save_every == 0 or finished:
                     line["validation_loss"] = _validation_loss(state.average, frames, validation, config, device)
                 progress.set_postfix(loss=f"{line['loss']:.4f}")
-                log.write(json.dumps(line) + "\n")
-                log.flush()
+                log.write(line)
                 losses.clear()
-            if state.update % config.save_every == 0 or finished or interrupted():
+            stopping = processes.any(interrupted())
+            if state.update % config.save_every == 0 or finished or stopping:
                 save()
-            if interrupted():
+            if stopping:
                 raise KeyboardInterrupt
 
 

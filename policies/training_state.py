@@ -15,6 +15,7 @@ import torch
 from policies.checkpoint import load_tensors, restore, save_tensors
 from policies.diffusion import DiffusionPolicy
 from policies.ema import ema_decay, update_ema
+from policies.processes import Processes
 
 STATE_FILE = "training_state.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # torch's names for AdamW's state
@@ -40,10 +41,19 @@ class TrainingState:
         policy: on its device, normalisers fitted.
         weight_decay: of AdamW; its betas (0.95, 0.999) are those of Chi et al. 2023.
         ema_max_decay: bound of the average's decay.
+        processes: whose gradients are averaged; all hold the same state.
     """
 
-    def __init__(self, policy: DiffusionPolicy, *, weight_decay: float, ema_max_decay: float) -> None:
+    def __init__(
+        self,
+        policy: DiffusionPolicy,
+        *,
+        weight_decay: float,
+        ema_max_decay: float,
+        processes: Processes | None = None,
+    ) -> None:
         self.policy = policy
+        self.processes = processes or Processes()
         self.average = copy.deepcopy(policy).requires_grad_(False)
         self.ema_max_decay = ema_max_decay
         self.optimizer = torch.optim.AdamW(
@@ -55,6 +65,7 @@ class TrainingState:
         """Make one update from a loss; returns False, and changes nothing, if its gradient is not finite."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.processes.average_gradients(self.policy.parameters())
         gradients = [parameter.grad for parameter in self.policy.parameters() if parameter.grad is not None]
         if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
             return False

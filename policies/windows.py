@@ -1,17 +1,19 @@
-"""Training windows: a dataset decoded once into memory, split by source demo, gathered many at a time."""
+"""Training windows: a dataset decoded once, split by source demo, gathered many at a time."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
-from tqdm import tqdm
 
 from cosmos_engine.config import nearest
 from cosmos_engine.data.dataset import IMAGE_SUFFIX, Dataset
+from cosmos_engine.data.frame_cache import FrameForm, decoded_images
 from cosmos_engine.errors import InputError
 from policies.diffusion import WindowBatch
 from policies.images import resize_by_area
@@ -83,7 +85,7 @@ def choose_observations(dataset: Dataset, cameras: tuple[str, ...] | None, low_d
 def load_frames(
     dataset: Dataset, observations: list[str], image_size: int, variants_per_demo: int | None = None
 ) -> Frames:
-    """Decode the accepted episodes into memory, images at `image_size`.
+    """Decode the accepted episodes into memory, images at `image_size`; many of them into `data.frame_cache`'s map.
 
     Args:
         dataset: what to decode.
@@ -100,15 +102,17 @@ def load_frames(
     if len(episodes) == 0:
         raise InputError(f"{dataset.path}: no accepted episode among {dataset.episode_count}")
     lengths = np.diff(dataset.episode_ends, prepend=0)[episodes]
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in [*observations, "action"]}
-    for episode in tqdm(episodes, desc="decode", unit="episode", leave=False):
+    cameras = [name for name in observations if name.endswith(IMAGE_SUFFIX)]
+    form = FrameForm(f"area {image_size}, opencv {cv2.__version__}", functools.partial(resize_by_area, size=image_size))
+    images = decoded_images(dataset, cameras, episodes, form)
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in [*observations, "action"] if name not in images}
+    for episode in episodes:
         for name, parts in columns.items():
-            array = dataset.array(name)[dataset.rows(int(episode))]
-            parts.append(resize_by_area(array, image_size) if name.endswith(IMAGE_SUFFIX) else array)
+            parts.append(dataset.array(name)[dataset.rows(int(episode))])
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
     last = np.cumsum(lengths) - 1
     return Frames(
-        images={name: joined[name] for name in observations if name.endswith(IMAGE_SUFFIX)},
+        images=images,
         low_dim={name: joined[name].astype(np.float32) for name in observations if not name.endswith(IMAGE_SUFFIX)},
         actions=joined["action"].astype(np.float32),
         first=np.repeat(last - lengths + 1, lengths),

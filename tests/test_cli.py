@@ -13,6 +13,7 @@ import pytest
 
 from cosmos_engine.cli import main
 from cosmos_engine.data import Recording
+from cosmos_engine.data.trailer import with_trailer
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +71,10 @@ def test_bad_input_is_one_line_that_names_it(arguments, named, demos, tmp_path, 
 def test_an_episode_without_a_pass_is_refused(dropped, demos, tmp_path, capsys):
     broken = tmp_path / "demos"
     subprocess.run(["cp", "-r", str(demos), str(broken)], check=True)
-    with h5py.File(broken / "episodes" / "episode_000000.hdf5", "a") as file:
+    changed = broken / "episodes" / "episode_000000.hdf5"
+    with h5py.File(changed, "a") as file:
         del file[f"data/demo_0/{dropped}"]
+    changed.write_bytes(with_trailer(changed.read_bytes()))
     line = refused(["augment", str(broken), "--out", f"{tmp_path}/x.zarr"], capsys)
     assert "episode_000000.hdf5" in line
     assert dropped in line

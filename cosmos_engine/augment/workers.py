@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from cosmos_engine.errors import InputError
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # a worker sets its environment before it imports numpy, torc
 
 AHEAD_UNITS = 8
 """How many units a worker may be ahead of the oldest that is not done: what is staged waits on the disk."""
+_NO_BARS = {"TQDM_DISABLE": "1"}
 _READY, _DONE, _FAILED = "ready", "done", "failed"
 
 
@@ -35,13 +36,27 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+@runtime_checkable
+class Pool(Protocol):
+    """Openers whose processes are not children of this one, and what has units climbed by them."""
+
+    def climbed(self, order: WorkOrder, units: Sequence[Unit]) -> Iterator[Unit]:
+        """Have every unit climbed; yield a unit when its tries are staged, in any order."""
+        ...
+
+
 def climbed(order: WorkOrder, units: Sequence[Unit], openers: Sequence[Opener]) -> Iterator[Unit]:
     """Have every unit climbed by a process for each of `openers`; yield a unit when its tries are staged, in any order.
+
+    A `Pool` of openers has its own processes, as `ray_workers.RayPool` does.
 
     Raises:
         InputError: what a worker refused, or a worker that was ended from outside.
         RuntimeError: a defect in a worker, with its traceback.
     """
+    if isinstance(openers, Pool):
+        yield from openers.climbed(order, units)
+        return
     crew = [_Worker(order, opener) for opener in openers[: len(units)]]
     waiting = deque(enumerate(units))
     unfinished = deque(range(len(units)))
@@ -120,11 +135,15 @@ def _speaking(crew: Sequence[_Worker]) -> list[_Worker]:
     return [worker for worker in crew if worker.connection in heard]
 
 
+def environment(threads: int) -> dict[str, str]:
+    """Return what libraries read when they are imported: threads, and no bars but the parent's."""
+    return {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)), **_NO_BARS}
+
+
 @contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """Set what libraries read when they are imported: threads, and no bars but the parent's."""
-    wanted = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    wanted["TQDM_DISABLE"] = "1"
+    """Have processes that are started meanwhile inherit `environment`."""
+    wanted = environment(threads)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

@@ -6,6 +6,7 @@ import argparse
 import functools
 import shlex
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,13 @@ def add_augment_command(commands: argparse._SubParsersAction[argparse.ArgumentPa
     augment.add_argument("--workers", type=int, help="processes on the CPU (default: by cores and variants)")
     augment.add_argument("--devices", metavar="cuda:0,cuda:1", help="GPUs, a process each, in place of --device")
     augment.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="workers on Ray, one a GPU or CPU core: here, or on the cluster at ADDRESS ('auto': this machine's)",
+    )
+    augment.add_argument(
         "--progress", choices=("bars", "json"), default="bars", help="bars on stderr, or JSON lines on stdout"
     )
     add_generator_arguments(augment, default=TINY)
@@ -93,12 +101,15 @@ def _augment(args: argparse.Namespace) -> int:
     stricter = config.stricter.weights if config.stricter is not None and config.ladder.stricter else ()
     modalities = list(dict.fromkeys([*config.recipe.weights, *stricter]))
     opened = functools.partial(_opened, _options(args), modalities, sampling, args.gate, _of("gate.", args.overrides))
-    openers: list[Opener] = [functools.partial(opened, device) for device in devices]
-    if not devices:
+    openers: Sequence[Opener] = [functools.partial(opened, device) for device in devices]
+    if not devices and args.ray is None:
         openers = [functools.partial(opened, None)] * _worker_count(args, len(recording) * config.variants)
-    generator, gate = opened(devices[0] if devices else None)
     progress = JsonLines() if args.progress == "json" else Bars()
-    try:
+    with ExitStack() as stack:
+        if args.ray is not None:
+            openers = stack.enter_context(_ray_pool(args, functools.partial(opened, None)))
+        generator, gate = opened(devices[0] if devices else None)
+        stack.callback(generator.close)
         made = augment(
             recording,
             args.out,
@@ -107,11 +118,9 @@ def _augment(args: argparse.Namespace) -> int:
             prompts,
             gate=gate,
             exclusions=exclusions,
-            workers=openers if len(openers) > 1 else (),
+            workers=openers if len(openers) > 1 or args.ray is not None else (),
             progress=progress,
         )
-    finally:
-        generator.close()
     if isinstance(progress, JsonLines):
         progress.finish(dataset=str(args.out), accepted=made.accepted, asked=made.asked, tries=made.tries)
         return 0
@@ -217,6 +226,21 @@ def _worker_count(args: argparse.Namespace, variants: int) -> int:
     if args.generator not in (TINY, *BASELINES) or (args.device or "cpu") != "cpu":
         return 1
     return max(1, min(usable_cores(), MOST_WORKERS, variants // VARIANTS_A_WORKER))
+
+
+def _ray_pool(args: argparse.Namespace, opener: Opener) -> AbstractContextManager[Sequence[Opener]]:
+    """Return the workers that --ray asks for."""
+    from cosmos_engine.augment.ray_workers import ray_pool
+
+    if args.devices is not None:
+        raise InputError("--ray: gives every worker a GPU of its own, so that --devices has no meaning beside it")
+    if args.workers is not None and args.workers < 1:
+        raise InputError(f"--workers: expected 1 or more, got {args.workers}")
+    of_cpu = args.generator in (TINY, *BASELINES)
+    device = args.device or ("cpu" if of_cpu else "cuda")
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"--device {device}: Ray says which GPU a worker has; expected cpu or cuda")
+    return ray_pool(args.ray, opener, args.workers, needs_gpu=device == "cuda")
 
 
 def _options(args: argparse.Namespace) -> argparse.Namespace:

@@ -13,7 +13,7 @@ import cosmos_engine
 from cosmos_engine.data.dataset import CERTIFICATE, IMAGE_SUFFIX, Dataset, DatasetEpisode, read_json
 from cosmos_engine.data.dataset_writer import DatasetWriter
 from cosmos_engine.data.digest import array_sha256, file_sha256, json_sha256, rows_sha256
-from cosmos_engine.data.episode_file import DEMO, reading
+from cosmos_engine.data.episode_file import DEMO, reading_own
 from cosmos_engine.data.recording import Recording
 from cosmos_engine.data.rejected import REJECTED, read_rejected, rejected_digests
 from cosmos_engine.data.signature import SIGNATURE, SignatureState, check_signature
@@ -246,7 +246,7 @@ def _source(recording: Recording, demo: int) -> dict[str, Any]:
 
 def _image_sha256(file: Path, camera: str) -> str:
     """Return the digest of a camera's images; depth and ids, most of the bytes, are not decompressed for it."""
-    with reading(file) as content:
+    with reading_own(file) as content:
         images = content[f"{DEMO}/obs/{camera}{IMAGE_SUFFIX}"]
         starts = range(0, len(images), _FRAMES_READ)
         return rows_sha256(images.dtype, images.shape, (images[start : start + _FRAMES_READ] for start in starts))

@@ -6,18 +6,29 @@ These classes check their arrays themselves, always, since what they hold comes 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, no_type_check
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8, UInt16
 from numpy.typing import NDArray
 
 from cosmos_engine.data.array_check import check_array
 from cosmos_engine.errors import InputError
 
+# Isaac Sim's Python, where the recorder writes episodes too, has no jaxtyping; annotations are strings there.
+with suppress(ModuleNotFoundError):
+    from jaxtyping import Bool, Float32, Float64, UInt8, UInt16
+
 Role = Literal["robot", "manipulated", "scene"]
+
+RESERVED_NAMES = ("action", "state", "timestamp")
+"""Arrays of a dataset that are no observations."""
+
+# Observations and cameras name files of a dataset.
+_NAME = re.compile(r"\w[\w. -]*")
 
 
 @no_type_check
@@ -72,8 +83,8 @@ class Episode:
     """One episode of T control steps: index t holds what was seen before action t was applied.
 
     Raises:
-        InputError: if frame counts or sizes differ, nothing was recorded, an action or a state is not finite, or an
-            instance id has no label; names the array.
+        InputError: if frame counts or sizes differ, nothing was recorded, an action or a state is not finite, an
+            instance id has no label, or a name cannot be one; names the array.
     """
 
     actions: Float32[np.ndarray, "t a"]
@@ -93,6 +104,9 @@ class Episode:
     """What recorded it, e.g. "embedded-mujoco"."""
     task: str
     instruction: str
+    extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Numbers of any type and shape that the engine carries and does not read, by path: what an import has no place
+    for, so that an export can give it back. Read only when asked for (`Recording.episode(index, extras=True)`)."""
 
     def __post_init__(self) -> None:
         """Check every array, whoever made it: a simulator's recorder as much as a file."""
@@ -104,6 +118,7 @@ class Episode:
         check_array("states", self.states, "f8", (self.length, None))
         check_array("rewards", self.rewards, "f4", (self.length,))
         check_array("dones", self.dones, "?", (self.length,))
+        self._check_names()
         for name, array in self.observations.items():
             check_array(f"observation {name!r}", array, "f4", (self.length, None))
         for name, array in (("actions", self.actions), ("states", self.states)):
@@ -121,6 +136,22 @@ class Episode:
     def timestamps_s(self) -> Float64[np.ndarray, " t"]:
         """Seconds since reset at which each action was applied: t / step_hz."""
         return np.arange(self.length, dtype=np.float64) / self.step_hz
+
+    def _check_names(self) -> None:
+        taken = {f"{camera}_{name}": camera for camera in self.cameras for name in ("image", "depth", "instance")}
+        for name in (*self.observations, *self.cameras):
+            if _NAME.fullmatch(name) is None:
+                raise InputError(f"{name!r}: names a file, so expected letters, digits, '_', '-', '.' and spaces")
+        for name in self.observations:
+            if name in RESERVED_NAMES:
+                raise InputError(f"observation {name!r}: the name is taken in a dataset; give it another")
+            if name in taken:
+                raise InputError(f"observation {name!r}: the name is taken by camera {taken[name]!r}; give it another")
+        for path, array in self.extras.items():
+            if any(name in ("", ".", "..") for name in path.split("/")):
+                raise InputError(f"extra {path!r}: expected names joined by '/'")
+            if array.dtype.kind not in "biuf":
+                raise InputError(f"extra {path!r}: expected numbers, got {array.dtype}")
 
     def _check_camera(self, camera: str, passes: CameraPasses) -> None:
         check_array(f"camera {camera!r}", passes.rgb, "u1", (self.length, *passes.size, 3))

@@ -14,16 +14,17 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cosmos_engine.config import nearest
 from cosmos_engine.data.array_check import Shape, check_array
 from cosmos_engine.data.digest import json_sha256
 from cosmos_engine.data.episode import CameraPasses, Episode, InstanceLabel
+from cosmos_engine.data.trailer import check_trailer, with_trailer
 from cosmos_engine.errors import InputError
 
 PartT = TypeVar("PartT")
 
 DEMO = "data/demo_0"
 _SEAL = "sha256"
+_EXTRAS = "extra"
 
 # Format 1.10 puts a checksum on every object header and attribute, and any HDF5 from 2016 on reads it.
 _LIBRARY_VERSIONS = ("v110", "v110")
@@ -82,6 +83,8 @@ def encode_episode(episode: Episode, env_args: Mapping[str, Any]) -> bytes:
             _write_frames(demo, f"obs/{camera}_instance", passes.instance[..., np.newaxis])
             _write_array(demo, f"cameras/{camera}/intrinsics_px", passes.intrinsics_px)
             _write_array(demo, f"cameras/{camera}/world_from_camera", passes.world_from_camera)
+        for path, array in episode.extras.items():
+            (_write_frames if array.ndim >= 3 else _write_array)(demo, f"{_EXTRAS}/{path}", array)
         return file_image(file)
 
 
@@ -94,15 +97,17 @@ def read_header(path: Path) -> EpisodeHeader:
     return _read(path, _header)
 
 
-def read_episode(path: Path, cameras: Iterable[str] | None = None) -> Episode:
+def read_episode(path: Path, cameras: Iterable[str] | None = None, *, extras: bool = False) -> Episode:
     """Read the episode in the file `path`, with the passes of `cameras` (default: all; an empty sequence: none).
+
+    What the engine only carries is left in the file unless `extras` is set.
 
     Raises:
         InputError: if the file is missing, truncated or damaged, a camera is unknown or lacks a pass, an array has
             another type or number of frames than expected; names file and array.
     """
     wanted = None if cameras is None else tuple(cameras)
-    return _read(path, lambda demo: _episode(demo, wanted))
+    return _read(path, lambda demo: _episode(demo, wanted, extras))
 
 
 def read_env_args(path: Path) -> dict[str, Any]:
@@ -111,7 +116,7 @@ def read_env_args(path: Path) -> dict[str, Any]:
     Raises:
         InputError: if the file is missing, damaged or has none.
     """
-    with reading(path) as file:
+    with reading_own(path) as file:
         check_seal(file["data"])
         return dict(json.loads(_attribute(file["data"], "env_args")))
 
@@ -127,12 +132,26 @@ def memory_file() -> Iterator[h5py.File]:
 def file_image(file: h5py.File) -> bytes:
     """Return the bytes that `file`, made by `memory_file`, has on disk."""
     file.flush()
-    return bytes(file.id.get_file_image())
+    return with_trailer(bytes(file.id.get_file_image()))
+
+
+@contextmanager
+def reading_own(path: Path) -> Iterator[h5py.File]:
+    """Yield an HDF5 file that `memory_file` made, once its trailer has told that it is whole.
+
+    Raises:
+        InputError: as `reading`; or another program has changed the file.
+    """
+    check_trailer(path)
+    with reading(path) as file:
+        yield file
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[h5py.File]:
-    """Yield the HDF5 file `path` for reading; whatever is wrong with it becomes one line that names it.
+    """Yield any HDF5 file `path` for reading; whatever is wrong with it becomes one line that names it.
+
+    HDF5 may crash or run for ever on a file that was damaged on purpose; of our own files, `reading_own` rules it out.
 
     Raises:
         InputError: if the file is missing, truncated or damaged, or if the body finds it so.
@@ -161,7 +180,7 @@ def check_seal(group: h5py.Group) -> None:
 
 
 def _read(path: Path, part: Callable[[h5py.Group], PartT]) -> PartT:
-    with reading(path) as file:
+    with reading_own(path) as file:
         if not isinstance(demo := file.get(DEMO), h5py.Group):
             raise InputError(f"no group {DEMO!r}")
         check_seal(demo)
@@ -180,13 +199,17 @@ def _write_header(demo: h5py.Group, episode: Episode) -> None:
 
 
 def _write_array(demo: h5py.Group, name: str, array: NDArray[Any]) -> None:
+    if array.ndim == 0 or array.size == 0:
+        demo.create_dataset(name, data=array)
+        return
     rows = (min(len(array), _ROWS_PER_STORAGE_CHUNK), *array.shape[1:])
-    options = {"chunks": rows, **_COMPRESSION} if array.size else {}
+    options = {"chunks": rows, **_COMPRESSION}
     demo.create_dataset(name, data=array, **options)
 
 
 def _write_frames(demo: h5py.Group, name: str, frames: NDArray[Any]) -> None:
-    demo.create_dataset(name, data=frames, chunks=(1, *frames.shape[1:]), **_COMPRESSION)
+    options = {"chunks": (1, *frames.shape[1:]), **_COMPRESSION} if frames.size else {}
+    demo.create_dataset(name, data=frames, **options)
 
 
 def _header(demo: h5py.Group) -> EpisodeHeader:
@@ -204,10 +227,12 @@ def _header(demo: h5py.Group) -> EpisodeHeader:
     )
 
 
-def _episode(demo: h5py.Group, wanted: tuple[str, ...] | None) -> Episode:
+def _episode(demo: h5py.Group, wanted: tuple[str, ...] | None, extras: bool) -> Episode:
     header = _header(demo)
     for camera in wanted or ():
         if camera not in header.cameras:
+            from cosmos_engine.config import nearest  # needs omegaconf, which Isaac Sim's Python has not
+
             raise InputError(f"no camera {camera!r}{nearest(camera, header.cameras)}")
     episode = Episode(
         actions=_array(demo, "actions", "f4", (None, None)),
@@ -226,6 +251,7 @@ def _episode(demo: h5py.Group, wanted: tuple[str, ...] | None) -> Episode:
         source=header.source,
         task=header.task,
         instruction=header.instruction,
+        extras=_extras(demo) if extras else {},
     )
     if episode.length != header.length:
         raise InputError(f"actions: {episode.length} frames where num_samples is {header.length}")
@@ -244,6 +270,18 @@ def _passes(demo: h5py.Group, camera: str) -> CameraPasses:
         return CameraPasses(**arrays)
     except InputError as error:
         raise InputError(f"camera {camera!r}: {error}") from error
+
+
+def _extras(demo: h5py.Group) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {}
+
+    def keep(path: str, node: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(node, h5py.Dataset):
+            arrays[path] = node[...]
+
+    if _EXTRAS in demo:
+        demo[_EXTRAS].visititems(keep)
+    return arrays
 
 
 def _camera_names(demo: h5py.Group) -> list[str]:

@@ -31,7 +31,7 @@ from cosmos_engine.data.episode_file import (
     read_env_args,
     read_episode,
     read_header,
-    reading,
+    reading_own,
     seal,
 )
 from cosmos_engine.data.lock import WriterLock
@@ -84,13 +84,15 @@ class Recording:
         """
         return read_header(self.path(index))
 
-    def episode(self, index: int, cameras: Iterable[str] | None = None) -> Episode:
+    def episode(self, index: int, cameras: Iterable[str] | None = None, *, extras: bool = False) -> Episode:
         """Read episode `index` with the passes of `cameras` (default: all; an empty sequence: none).
+
+        What the engine only carries (`Episode.extras`) is left in the file unless `extras` is set.
 
         Raises:
             InputError: if there is no such episode or camera, a pass is missing, or the file is truncated or damaged.
         """
-        return read_episode(self.path(index), cameras)
+        return read_episode(self.path(index), cameras, extras=extras)
 
     def seeds(self) -> list[int]:
         """Return the seed of every episode, in order."""
@@ -169,7 +171,7 @@ class RecordingWriter:
     def _count_samples(self) -> int:
         """Return the control steps of all committed episodes: from the index, or from the headers if it lags."""
         try:
-            with reading(self.folder / INDEX) as index:
+            with reading_own(self.folder / INDEX) as index:
                 check_seal(index["data"])
                 if len(index["data"]) == self._length:
                     return int(index["data"].attrs["total"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosmos_engine.data.atomic import temporaries
-from cosmos_engine.data.episode_file import read_env_args, read_episode, reading
+from cosmos_engine.data.episode_file import read_env_args, read_episode, reading_own
 from cosmos_engine.data.lock import writer_of
 from cosmos_engine.data.recording import INDEX, Recording
 from cosmos_engine.errors import InputError
@@ -46,7 +46,7 @@ def verify_recording(folder: str | Path) -> RecordingReport:
     control_steps = 0
     for index in range(len(recording)):
         try:
-            control_steps += read_episode(recording.path(index)).length
+            control_steps += read_episode(recording.path(index), extras=True).length
         except InputError as error:
             broken.append(str(error))
     intact = len(recording) - len(broken)
@@ -65,7 +65,7 @@ def _index_faults(recording: Recording) -> list[str]:
     path = recording.folder / INDEX
     try:
         read_env_args(path)
-        with reading(path) as index:
+        with reading_own(path) as index:
             listed = len(index["data"])
     except InputError as error:
         return [str(error)]

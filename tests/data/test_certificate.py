@@ -23,6 +23,7 @@ from cosmos_engine.data import (
 from cosmos_engine.data.digest import array_sha256, json_sha256, rows_sha256
 from cosmos_engine.data.row_array import RowArray, RowArrayWriter
 from cosmos_engine.data.signature import make_key, sign_certificate
+from cosmos_engine.data.trailer import with_trailer
 from cosmos_engine.errors import InputError
 
 STRIP = "rejected/000001_002_agentview.jpg"
@@ -290,8 +291,10 @@ def test_another_recording_is_found(dataset_path: Path, tmp_path: Path, env_args
 
 
 def test_changed_recording_is_found(dataset_path: Path, recording_folder: Path) -> None:
-    with h5py.File(Recording(recording_folder).path(2), "r+") as file:
+    changed = Recording(recording_folder).path(2)
+    with h5py.File(changed, "r+") as file:
         file["data/demo_0/states"][0, 0] += 1e-12
+    changed.write_bytes(with_trailer(changed.read_bytes()))
     found = verify_dataset(dataset_path, recording_folder).first_difference or ""
     assert "episode_000002.hdf5: state differs from what the dataset was made from" in found
 
@@ -300,8 +303,10 @@ def test_changed_recording_is_found(dataset_path: Path, recording_folder: Path) 
     "dataset", ["obs/agentview_depth", "obs/agentview_instance", "cameras/agentview/intrinsics_px"]
 )
 def test_changed_passes_of_the_recording_are_found(dataset_path: Path, recording_folder: Path, dataset: str) -> None:
-    with h5py.File(Recording(recording_folder).path(1), "r+") as file:
+    changed = Recording(recording_folder).path(1)
+    with h5py.File(changed, "r+") as file:
         file[f"data/demo_0/{dataset}"][0] += 1
+    changed.write_bytes(with_trailer(changed.read_bytes()))
     found = verify_dataset(dataset_path, recording_folder).first_difference or ""
     assert found.endswith("episode_000001.hdf5: the file is not the one that the dataset was made from")
 

@@ -23,7 +23,7 @@ def test_broken_episode_is_named_and_the_others_are_intact(recording_folder: Pat
     assert not report.sound
     assert (report.episodes, report.intact) == (3, 2)
     assert len(report.broken) == 1
-    assert "episode_000001.hdf5: truncated or damaged HDF5 file" in report.broken[0]
+    assert "episode_000001.hdf5: truncated, damaged or changed" in report.broken[0]
 
 
 def test_index_that_lags_is_named(recording_folder: Path, env_args, make_episode) -> None:

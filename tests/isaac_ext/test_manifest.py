@@ -41,7 +41,18 @@ def test_manifest_and_distribution_have_one_version() -> None:
 def test_manifest_names_modules_that_exist() -> None:
     assert manifest()["python"]["module"]
     for module in manifest()["python"]["module"]:
-        assert (ROOT / module["name"] / "__init__.py").is_file()
+        assert (ROOT / (module["name"].replace(".", "/") + ".py")).is_file()
+
+
+def test_manifest_has_the_line_that_the_install_fills_in() -> None:
+    assert manifest()["settings"]["exts"]["cosmos.engine"]["engine_python"] == ""
+    assert (ROOT / "extension.toml").read_text(encoding="utf-8").count('engine_python = ""') == 1
+
+
+def test_tests_of_the_manifest_are_there() -> None:
+    for test in manifest()["test"]:
+        for pattern in test["pythonTests"]["include"]:
+            assert (ROOT / (pattern.removesuffix(".*").replace(".", "/") + ".py")).is_file()
 
 
 def test_manifest_asks_for_no_archive_extension() -> None:

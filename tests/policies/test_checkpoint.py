@@ -20,6 +20,7 @@ from policies.checkpoint import (
     save_record,
     save_tensors,
     save_weights,
+    sealed,
 )
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig
 from policies.encoders import EncoderConfig
@@ -81,13 +82,14 @@ def test_folder_without_a_policy_is_named(tmp_path: Path) -> None:
 
 def test_other_format_is_named_before_its_unknown_keys(saved: Path) -> None:
     (saved / RECORD_FILE).write_text("format: 9\nnew_key: 1\n")
-    with pytest.raises(InputError, match="policy format 9, this version reads format 1"):
+    with pytest.raises(InputError, match="policy format 9, this version reads format 2"):
         load_policy(saved, CPU)
 
 
 def test_weights_of_another_size_are_named(saved: Path) -> None:
-    text = (saved / RECORD_FILE).read_text()
-    (saved / RECORD_FILE).write_text(text.replace("keypoints: 4", "keypoints: 8"))
+    first, _, text = (saved / RECORD_FILE).read_text().partition("\n")
+    assert first.startswith("# sha256")
+    (saved / RECORD_FILE).write_bytes(sealed(text.replace("keypoints: 4", "keypoints: 8")))
     with pytest.raises(InputError, match=r"does not fit policy.yaml: encoders.a_image.* has shape .* expected"):
         load_policy(saved, CPU)
 
@@ -97,7 +99,21 @@ def test_weights_of_another_size_are_named(saved: Path) -> None:
 def test_truncated_weights_are_one_clear_line(saved: Path, kept: float) -> None:
     whole = (saved / WEIGHTS_FILE).read_bytes()
     (saved / WEIGHTS_FILE).write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(InputError, match="not a checkpoint of this project, or truncated") as error:
+    with pytest.raises(InputError, match="not a checkpoint of this version, or truncated") as error:
         load_policy(saved, CPU)
     assert "\n" not in str(error.value)
     (saved / WEIGHTS_FILE).write_bytes(whole)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@given(data=st.data())
+def test_a_flipped_bit_in_either_file_is_found(saved: Path, data: st.DataObject) -> None:
+    path = saved / data.draw(st.sampled_from([WEIGHTS_FILE, RECORD_FILE]))
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(flipped)
+    with pytest.raises(InputError) as error:
+        load_policy(saved, CPU)
+    assert "\n" not in str(error.value)
+    path.write_bytes(whole)

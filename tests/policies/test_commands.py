@@ -66,6 +66,15 @@ def test_benchmark_of_a_policy_for_another_robot_names_what_differs(run: Path, t
         (["--task", "lift", "--config", "defalt"], "config 'benchmark/defalt'"),
         (["--task", "lift", "--strengths", "defalt"], "config 'shifts/defalt'.*did you mean 'shifts/default'"),
         (["--task", "lift", "--device", "tpu"], "device: expected auto, cpu or cuda"),
+        (
+            ["--task", "lift", "--environment", "robosuite", "--shifts", "vanilla,table_texture"],
+            "shift 'table_texture': not available in robosuite.*available: vanilla, light_intensity",
+        ),
+        (
+            ["--task", "lift", "--environment", "robosuite", "--shifts", "light_colour"],
+            "shift 'light_colour': unknown; did you mean 'light_color'",
+        ),
+        (["--task", "lifts", "--environment", "robosuite"], "task 'lifts': unknown; did you mean 'lift'"),
     ],
 )
 def test_mistyped_benchmark_is_one_line(run: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

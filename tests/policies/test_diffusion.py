@@ -12,6 +12,7 @@ from cosmos_engine.errors import InputError
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, WindowBatch, check_policy_config
 from policies.encoders import EncoderConfig
 from policies.policy import PolicySpec
+from policies.vit import VitConfig
 
 CONFIG = DiffusionPolicyConfig(
     image_size=16,
@@ -141,7 +142,19 @@ def test_policy_reproduces_the_action_sequence_it_was_shown(prediction: str) -> 
         ({"horizon": 8}, "policy.horizon: expected at least 9"),
         ({"horizon": 17}, "policy.horizon: expected a multiple of 2"),
         ({"crop_size": 17}, "policy.crop_size: expected 1 to image_size 16, got 17"),
-        ({"unet_widths": (12, 16)}, "policy.widths: expected multiples of 8"),
+        ({"unet_widths": (12, 16)}, "policy.unet_widths: expected multiples of 8"),
+        ({"unet_widths": ()}, "policy.unet_widths: expected multiples of 8, got"),
+        ({"random_shift": 16}, "policy.random_shift: expected 0 to below image_size 16, got 16"),
+        ({"encoder": EncoderConfig(widths=(8,))}, "policy.encoder.widths: expected two or more"),
+        ({"encoder": EncoderConfig(widths=(8, 12))}, "policy.encoder.widths: expected multiples of 8"),
+        ({"encoder": EncoderConfig(keypoints=0)}, "policy.encoder.keypoints: expected at least 1"),
+        ({"encoder": EncoderConfig("resnet18")}, "policy.encoder.kind resnet18: expected crop_size above 32, got 12"),
+        ({"encoder": EncoderConfig("vit")}, "policy.encoder.vit.patch: expected at most half of crop_size 12, got 8"),
+        ({"encoder": EncoderConfig("vit", vit=VitConfig(patch=3))}, "policy.encoder.vit.patch: expected an even"),
+        (
+            {"encoder": EncoderConfig("vit", vit=VitConfig(patch=4, width=40, heads=3))},
+            "policy.encoder.vit.width: expected a multiple of 8 and of heads 3, got 40",
+        ),
         ({"denoise_steps": 0}, "policy.denoise_steps: expected 1 to 100, got 0"),
         ({"kernel_size": 4}, "policy.kernel_size: expected an odd number"),
     ],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.images import centre_crop, crop_at, resize_by_area
+from policies.images import centre_crop, crop_at, padded_by_edges, resize_by_area
 
 
 def _images(seed: int = 0, size: int = 12) -> np.ndarray:
@@ -46,3 +47,17 @@ def test_centre_crop_leaves_equal_margins() -> None:
     windows = torch.from_numpy(_images()).reshape(2, 2, 12, 12, 3)
     assert torch.equal(centre_crop(windows, 8), windows[:, :, 2:10, 2:10])
     assert torch.equal(centre_crop(windows, 12), windows)
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 4])
+def test_padding_repeats_the_edges(pixels: int) -> None:
+    windows = torch.from_numpy(_images()).reshape(2, 2, 12, 12, 3)
+    expected = np.pad(windows.numpy(), [(0, 0), (0, 0), (pixels, pixels), (pixels, pixels), (0, 0)], mode="edge")
+    assert np.array_equal(padded_by_edges(windows, pixels).numpy(), expected)
+
+
+def test_random_shift_moves_every_frame_of_a_window_alike_and_by_no_more_than_it_says() -> None:
+    windows = torch.from_numpy(_images()).reshape(2, 2, 12, 12, 3)
+    shifted = crop_at(padded_by_edges(windows, 3), torch.tensor([0, 6]), torch.tensor([3, 5]), 12)
+    assert torch.equal(shifted[0, :, 3:], windows[0, :, :9])  # down by three
+    assert torch.equal(shifted[1, :, :9, :10], windows[1, :, 3:, 2:])  # up by three, left by two

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from policies import training
 from policies.checkpoint import load_policy, load_tensors
 from policies.diffusion import DiffusionPolicyConfig
 from policies.encoders import EncoderConfig
-from policies.training import LOG_FILE, TrainConfig, train
+from policies.training import TrainConfig, train
+from policies.training_log import LOG_FILE
 from policies.training_state import STATE_FILE, TrainingState, learning_rate_at
 
 CONFIG = TrainConfig(
@@ -175,3 +177,26 @@ def test_average_acts_and_not_the_raw_weights(dataset: Path, tmp_path: Path) -> 
     state, _ = load_tensors(tmp_path / STATE_FILE)
     assert all(torch.equal(tensor, state[f"average.{name}"]) for name, tensor in saved.items())
     assert any(not torch.equal(tensor, state[f"policy.{name}"]) for name, tensor in saved.items())
+
+
+def test_tensorboard_has_the_figures_of_the_log_once_each_after_a_resume(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with monkeypatch.context() as patch:
+        _interrupt_after(patch, 5)
+        with pytest.raises(KeyboardInterrupt):
+            train(dataset, tmp_path, CONFIG, tensorboard=True)
+    train(dataset, tmp_path, CONFIG, tensorboard=True)
+    curves = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    shown = [(event.step, pytest.approx(event.value)) for event in curves.Scalars("train/loss")]
+    entries = [json.loads(line) for line in (tmp_path / LOG_FILE).read_text().splitlines()]
+    assert [(entry["update"], entry["loss"]) for entry in entries] == shown
+
+
+def test_tensorboard_that_is_not_installed_is_one_line(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match="--tensorboard: needs the extra `tensorboard`"):
+        train(dataset, tmp_path, CONFIG, tensorboard=True)

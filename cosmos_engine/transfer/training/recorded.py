@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from cosmos_engine.config import nearest
 from cosmos_engine.data import CameraPasses, Episode, InstanceLabel, Recording, make_folder, write_file
-from cosmos_engine.data.episode_file import DEMO, EpisodeHeader, reading
+from cosmos_engine.data.episode_file import DEMO, EpisodeHeader, reading_own
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.training.clips import MANIFEST, ClipPool, group_file, labels_as_json, write_group
 
@@ -154,7 +154,7 @@ def _sources(
 
 
 def _check_passes(path: Path, cameras: Sequence[str]) -> None:
-    with reading(path) as file:
+    with reading_own(path) as file:
         for camera in cameras:
             for name in PASSES:
                 if f"{DEMO}/obs/{camera}_{name}" not in file:

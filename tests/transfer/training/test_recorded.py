@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from cosmos_engine.data import CameraPasses, Episode, InstanceLabel, RecordingWriter
+from cosmos_engine.data.trailer import with_trailer
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.training.clips import ClipPool, held_out_indices, training_indices
 from cosmos_engine.transfer.training.recorded import RecordedClipsConfig, clip_starts, label_prompts, record_clips
@@ -134,8 +135,10 @@ def test_bad_recordings_are_one_line_before_work(tmp_path):
         record_clips(out, [tmp_path / "none"], CONFIG)
     with pytest.raises(InputError, match="4k"):
         RecordedClipsConfig(frames=6)
-    with h5py.File(recording / "episodes" / "episode_000001.hdf5", "a") as file:
+    changed = recording / "episodes" / "episode_000001.hdf5"
+    with h5py.File(changed, "a") as file:
         del file["data/demo_0/obs/wrist_depth"]
+    changed.write_bytes(with_trailer(changed.read_bytes()))
     with pytest.raises(InputError, match=r"episode_000001\.hdf5: camera 'wrist' has no depth pass"):
         record_clips(out, [recording], CONFIG)
     assert not out.exists()

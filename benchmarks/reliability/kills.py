@@ -1,0 +1,212 @@
+"""Kill every command that writes, with SIGKILL at random moments, and go on with the same command until it ends.
+
+    MUJOCO_GL=egl python benchmarks/reliability/kills.py [--kills 200] [--jobs record augment ...] [--seed N]
+
+After every kill whatever was committed is read and verified. When the command has ended, what it wrote is compared
+with what an undisturbed run writes, byte for byte, but for the times in logs. Exit code 1 if anything was lost, broken
+or different.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+ENGINE = [sys.executable, "-m", "cosmos_engine"]
+POLICY = ["policy.image_size=16", "policy.crop_size=14", "policy.encoder.widths=[8,8]", "policy.unet_widths=[8,16]"]
+TRAIN = [*POLICY, "updates=400", "batch_size=8", "save_every=20", "log_every=20", "warmup_updates=10", "device=cpu"]
+TIMED = {"log.jsonl": "seconds"}
+"""Logs whose lines hold a time: compared without it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command.
+
+    Attributes:
+        words: of the command, for a folder or file that it writes.
+        committed: reads and verifies all that was committed there; returns how much, raises on anything wrong.
+    """
+
+    words: Callable[[Path], list[str]]
+    committed: Callable[[Path], int]
+
+
+def recorded(out: Path) -> int:
+    """Read every committed episode of a recording."""
+    from cosmos_engine.data import Recording
+
+    if not (out / "episodes").is_dir():
+        return 0
+    try:
+        recording = Recording(out)
+    except Exception as error:
+        if "no recording here" in str(error):
+            return 0
+        raise
+    for index in range(len(recording)):
+        recording.episode(index)
+    return len(recording)
+
+
+def augmented(out: Path) -> int:
+    """Read every committed episode of a dataset; a complete one is verified."""
+    from cosmos_engine.data import Dataset, verify_dataset
+
+    if not (out / "meta" / "episode_ends" / ".zarray").is_file():
+        return 0
+    dataset = Dataset(out, unfinished_ok=True)
+    for index in range(dataset.episode_count):
+        dataset.episode(index)
+    if dataset.complete:
+        difference = verify_dataset(out, None, None).first_difference
+        if difference:
+            raise RuntimeError(difference)
+    return dataset.episode_count
+
+
+def trained(out: Path) -> int:
+    """Load the policy that was saved last."""
+    import torch
+
+    from policies.checkpoint import load_policy
+
+    if not (out / "policy.safetensors").is_file():
+        return 0
+    return load_policy(out, torch.device("cpu")).updates
+
+
+def jobs(inputs: Path) -> dict[str, Job]:
+    """Return the jobs; recordings and datasets that they read lie under `inputs`."""
+    demos, dataset = str(inputs / "demos"), str(inputs / "lift.zarr")
+    return {
+        "record": Job(
+            lambda out: ["record", "--task", "lift", "--episodes", "4", "image_size=24", "--out", str(out)], recorded
+        ),
+        "augment": Job(
+            lambda out: [
+                *["augment", demos, "--generator", "photometric", "--variants", "4", "--gate", "off"],
+                *["--workers", "1", "--out", str(out)],
+            ],
+            augmented,
+        ),
+        "train": Job(lambda out: ["train", dataset, *TRAIN, "--out", str(out)], trained),
+    }
+
+
+def run(words: list[str], kill_after_s: float | None) -> tuple[bool, float]:
+    """Run a command; return whether it ended by itself, and the seconds that it ran.
+
+    Raises:
+        RuntimeError: it ended with another exit code than 0.
+    """
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [*ENGINE, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        _, told = process.communicate(timeout=kill_after_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return False, time.monotonic() - began
+    if process.returncode != 0:
+        raise RuntimeError(f"exit code {process.returncode}: {told.strip().splitlines()[-1:]}")
+    return True, time.monotonic() - began
+
+
+def tree_digest(out: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file under a folder; of logs without their times, and of no lock."""
+    found = {}
+    for file in sorted(path for path in out.rglob("*") if path.is_file()):
+        name = str(file.relative_to(out))
+        if file.name in {".writer.lock"}:
+            continue
+        content = file.read_bytes()
+        if file.name in TIMED:
+            lines = [json.loads(line) for line in content.decode().splitlines()]
+            content = json.dumps([{k: v for k, v in line.items() if k != TIMED[file.name]} for line in lines]).encode()
+        found[name] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def campaign(name: str, job: Job, kills: int, folder: Path, rng: np.random.Generator) -> list[str]:
+    """Kill one job `kills` times, over as many runs as that takes; return what was found wrong."""
+    reference = folder / f"{name}_reference"
+    _, seconds = run(job.words(reference), None)
+    wanted = tree_digest(reference)
+    faults: list[str] = []
+    done = rounds = 0
+    with tqdm(total=kills, desc=name, unit="kill") as progress:
+        while done < kills:
+            out = folder / f"{name}_{rounds}"
+            before, ended = 0, False
+            while not ended:
+                # Most kills fall into the work, some into the start of Python; a run that is over cannot be killed.
+                wait_s = float(rng.uniform(0.02, 1.02)) * seconds if done < kills else None
+                try:
+                    ended, _ = run(job.words(out), wait_s)
+                    now = job.committed(out) if out.exists() else 0
+                except Exception as error:
+                    faults.append(f"{name}, run {rounds}, kill {done}: {type(error).__name__}: {error}")
+                    break
+                if now < before:
+                    faults.append(f"{name}, run {rounds}, kill {done}: {before} committed before, {now} after")
+                before = now
+                if not ended:
+                    done += 1
+                    progress.update()
+            if ended:
+                got = tree_digest(out)
+                different = sorted(file for file in wanted.keys() | got.keys() if wanted.get(file) != got.get(file))
+                if different:
+                    faults.append(
+                        f"{name}, run {rounds}: differs from an uninterrupted run: {', '.join(different[:5])}"
+                    )
+            shutil.rmtree(out, ignore_errors=True)
+            rounds += 1
+            if len(faults) > 20:
+                break
+    print(f"{name:10} {done:4} kills in {rounds} runs, {len(faults)} faults; undisturbed {seconds:.1f} s")
+    return faults
+
+
+def main() -> int:
+    """Run the campaigns and print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200, help="over all jobs")
+    parser.add_argument("--jobs", nargs="+", help="default: all")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        demos, dataset = folder / "demos", folder / "lift.zarr"
+        run(["record", "--task", "lift", "--episodes", "3", "image_size=24", "--out", str(demos)], None)
+        run(["augment", str(demos), "--variants", "0", "--gate", "off", "--out", str(dataset)], None)
+        every = jobs(folder)
+        names = args.jobs or list(every)
+        faults: list[str] = []
+        for number, name in enumerate(names):
+            each = args.kills // len(names) + (number < args.kills % len(names))
+            faults += campaign(name, every[name], each, folder, np.random.default_rng((args.seed, number)))
+    for fault in faults:
+        print(fault)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,296 @@
+"""Isaac Sim's Franka as an `Environment`, in the engine's process: Isaac Sim runs beside it and answers on a socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from cosmos_engine.config import nearest
+from cosmos_engine.data.episode import InstanceLabel
+from cosmos_engine.errors import InputError
+from cosmos_engine.sim.colors import COLORS, light_rgb
+from cosmos_engine.sim.environment import CameraFrame, Environment, Observation, StepResult
+from cosmos_engine.sim.ranges import SHIFT_BRIGHT_LEVEL, SHIFT_COOL_MIRED, SHIFT_DIM_LEVEL, SHIFT_WARM_MIRED
+from isaac_ext import wire
+from isaac_ext.engine import engine_environment
+from isaac_ext.franka import FrankaConfig
+from isaac_ext.outside.isaac_sim import IsaacSim
+from isaac_ext.outside.layout import bring_h5py, install, this_python
+
+_START_S = 900.0
+"""Isaac Sim's first start compiles shaders, which takes minutes."""
+_END_S = 60.0
+VANILLA = "vanilla"
+PAINTED = {"table_color": "scene", "robot_color": "robot", "object_color": "manipulated"}
+SHIFTS = (VANILLA, "light_intensity", "light_color", *PAINTED, "everything")
+"""The table-top's shifts, as far as they are made by prim: lights by the same ranges, surfaces in one colour."""
+
+
+class IsaacEnvironment:
+    """Act in an Isaac Sim that was started for it; implements `Environment`.
+
+    Actions are position targets of all joints in radians and metres, as the recorder of `isaac_ext` writes them, not
+    numbers in [-1, 1]. `set_state` puts joints and objects back at rest: PhysX then goes on alike, not bit for bit.
+    """
+
+    def __init__(self, connection: socket.socket, config: FrankaConfig, stack: ExitStack) -> None:
+        """Take a connection on which `isaac_ext.arena.serve` answers; `start` makes one.
+
+        Args:
+            connection: a connected socket.
+            config: what the other side was started with.
+            stack: is closed with the environment: the other side's process, if it is ours.
+
+        Raises:
+            InputError: the scene cannot be built.
+            OSError: Isaac Sim has gone; so does every method that asks it, which a benchmark counts as a crash.
+        """
+        self._connection = connection
+        self._config = config
+        self._stack = stack
+        self._closed = False
+        self._labels: dict[int, InstanceLabel] = {}
+        self._low, self._passes = self._seen(self._ask({"ask": "reset", "seed": config.seed}))
+
+    @staticmethod
+    def start(isaac: IsaacSim, config: FrankaConfig) -> IsaacEnvironment:
+        """Start Isaac Sim without a window and wait until its scene is there.
+
+        Raises:
+            InputError: it ended, or did not answer within 15 minutes.
+        """
+        token = secrets.token_hex(16)
+        with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as server:
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cosmos_engine_")))
+            extension = install(scratch, this_python())
+            bring_h5py(isaac, extension)
+            options = {"port": server.getsockname()[1], "token": token, "demos": asdict(config)}
+            file = scratch / "options.json"
+            file.write_text(json.dumps(options), encoding="utf-8")
+            file.chmod(0o600)
+            process = subprocess.Popen(
+                [str(isaac.python), "-m", "isaac_ext.headless", "serve", str(file)],
+                env=engine_environment(os.environ) | {"PYTHONPATH": str(extension)},
+            )
+            stack.callback(_end, process)
+            try:
+                made = IsaacEnvironment(_accepted(server, process, token), config, stack)
+            except OSError as error:
+                raise InputError(f"Isaac Sim ended before its scene was there: {error}") from error
+            made._stack = stack.pop_all()
+            return made
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self._config.task
+
+    @property
+    def instruction(self) -> str:
+        """The task in words."""
+        return self._config.instruction
+
+    @property
+    def step_hz(self) -> float:
+        """Control steps a second."""
+        return self._config.control_hz
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """Names of the cameras."""
+        return tuple(self._passes)
+
+    @property
+    def action_dim(self) -> int:
+        """Joints, each with a target."""
+        return len(self._low["robot0_joint_pos"])
+
+    @property
+    def horizon(self) -> int:
+        """Control steps after which an episode is cut off."""
+        return self._horizon
+
+    @property
+    def labels(self) -> Mapping[int, InstanceLabel]:
+        """What the instance ids of this episode stand for, as far as they were seen."""
+        return dict(self._labels)
+
+    @property
+    def observation_spec(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every observation."""
+        return {name: tuple(array.shape) for name, array in self.observe().items()}
+
+    def reset(self, seed: int) -> Observation:
+        """Start the episode of a seed."""
+        return self._take({"ask": "reset", "seed": seed})
+
+    def step(self, action: Float32[np.ndarray, " a"]) -> StepResult:
+        """Follow targets for one control step; the reward is 1 where the cube lies at the target."""
+        observation = self._take({"ask": "step"}, {"action": np.asarray(action, np.float64)})
+        return StepResult(observation, float(self._success), self._success, self._truncated and not self._success)
+
+    def observe(self) -> Observation:
+        """Return what was last seen."""
+        return {**self._low, **{f"{camera}_image": frame.rgb for camera, frame in self._passes.items()}}
+
+    def render_passes(self, camera: str) -> CameraFrame:
+        """Return the passes of the present state.
+
+        Raises:
+            InputError: no such camera.
+        """
+        if camera not in self._passes:
+            raise InputError(f"camera {camera!r}: unknown{nearest(camera, self._passes)}")
+        return self._passes[camera]
+
+    def get_state(self) -> Float64[np.ndarray, " s"]:
+        """Return joints, velocities and body poses."""
+        return self._ask({"ask": "state"})[1]["state"]
+
+    def set_state(self, state: Float64[np.ndarray, " s"]) -> None:
+        """Go back to a state, at rest."""
+        self._take({"ask": "set_state"}, {"state": state})
+
+    def success(self) -> bool:
+        """Tell whether the cube lies at the target."""
+        return self._success
+
+    def look(self, shift: str, seed: int) -> None:
+        """Give the scene the look of a shift, drawn from a seed; it shows from the next reset or step on.
+
+        Raises:
+            InputError: no such shift, or the stage has nothing of that kind.
+        """
+        self._ask({"ask": "look", **drawn_look(shift, seed)})
+
+    def close(self) -> None:
+        """End Isaac Sim; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(OSError):  # it may have gone already
+            wire.send(self._connection, {"ask": "close"})
+        self._connection.close()
+        self._stack.close()
+
+    def _take(self, head: dict[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> Observation:
+        self._low, self._passes = self._seen(self._ask(head, arrays))
+        return self.observe()
+
+    def _ask(
+        self, head: dict[str, Any], arrays: Mapping[str, np.ndarray] | None = None
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        wire.send(self._connection, head, arrays)
+        answer, sent = wire.receive(self._connection)
+        if "error" in answer:
+            raise InputError(str(answer["error"]))
+        return answer, sent
+
+    def _seen(
+        self, answer: tuple[dict[str, Any], dict[str, np.ndarray]]
+    ) -> tuple[dict[str, np.ndarray], dict[str, CameraFrame]]:
+        told, arrays = answer
+        self._success, self._truncated = bool(told["success"]), bool(told["truncated"])
+        self._horizon = int(told["horizon"])
+        self._labels = {int(number): InstanceLabel(*label) for number, label in told["labels"].items()}
+        low = {name.removeprefix("low/"): array for name, array in arrays.items() if name.startswith("low/")}
+        passes: dict[str, dict[str, np.ndarray]] = {}
+        for name, array in arrays.items():
+            if name.startswith("pass/"):
+                _, camera, kind = name.split("/")
+                passes.setdefault(camera, {})[kind] = array
+        return low, {camera: CameraFrame(**frame) for camera, frame in passes.items()}
+
+
+class IsaacArena:
+    """Isaac Sim as the benchmark's `Arena`: one environment, the shifts of `SHIFTS`."""
+
+    shifts: tuple[str, ...] = SHIFTS
+
+    def __init__(self, isaac: IsaacSim, config: FrankaConfig) -> None:
+        """Take what `make` starts."""
+        self._isaac = isaac
+        self._config = config
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self._config.task
+
+    def make(self) -> Environment:
+        """Start Isaac Sim."""
+        return IsaacEnvironment.start(self._isaac, self._config)
+
+    def prepare(self, environment: Environment, shift: str, seed: int) -> None:
+        """Give the environment the look that it has under a shift in the trial of that seed."""
+        assert isinstance(environment, IsaacEnvironment)
+        environment.look(shift, seed)
+
+
+def drawn_look(shift: str, seed: int) -> dict[str, Any]:
+    """Return the look of a shift in the trial of a seed, as `isaac_ext.arena.FrankaArena.look` takes it.
+
+    Raises:
+        InputError: no such shift.
+    """
+    if shift not in SHIFTS:
+        raise InputError(f"shift {shift!r}: unknown{nearest(shift, SHIFTS)}")
+    rng = np.random.default_rng((seed, SHIFTS.index(shift)))
+    look: dict[str, Any] = {"light_factor": 1.0, "light_rgb": None, "paint": {}}
+    if shift in ("light_intensity", "everything"):
+        look["light_factor"] = float(rng.uniform(*_one_of(rng, SHIFT_DIM_LEVEL, SHIFT_BRIGHT_LEVEL)))
+    if shift in ("light_color", "everything"):
+        mired = rng.uniform(*_one_of(rng, SHIFT_COOL_MIRED, SHIFT_WARM_MIRED))
+        look["light_rgb"] = _linear(light_rgb(1e6 / mired))
+    for name, role in PAINTED.items():
+        if shift in (name, "everything"):
+            look["paint"][role] = _linear(COLORS[str(rng.choice(sorted(COLORS)))])
+    return look
+
+
+def _one_of(rng: np.random.Generator, *ranges: tuple[float, float]) -> tuple[float, float]:
+    return ranges[int(rng.integers(len(ranges)))]
+
+
+def _linear(srgb: Sequence[float]) -> list[float]:
+    """Return linear light, which USD wants, of an sRGB colour (IEC 61966-2-1)."""
+    values = np.asarray(srgb, np.float64)
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).tolist()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was asked to end, or that was not and is ended."""
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _accepted(server: socket.socket, process: subprocess.Popen[bytes], token: str) -> socket.socket:
+    """Wait for the process to call, and check that it is the one that was started."""
+    server.settimeout(1.0)
+    for _ in range(round(_START_S)):
+        try:
+            connection, _ = server.accept()
+        except TimeoutError:
+            if process.poll() is not None:
+                raise InputError(f"Isaac Sim ended with exit code {process.returncode} before it answered") from None
+            continue
+        connection.settimeout(None)
+        if wire.receive(connection)[0].get("token") == token:
+            return connection
+        connection.close()
+    raise InputError(f"Isaac Sim did not answer within {_START_S:.0f} s")

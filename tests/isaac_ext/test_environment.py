@@ -1,0 +1,251 @@
+"""The environment over Isaac Sim: the engine's side and the simulator's over a real socket; Kit is stood in for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("pxr")
+
+from franka_controller import Controller
+
+from cosmos_engine.errors import InputError
+from cosmos_engine.sim.environment import Environment
+from isaac_ext import arena as arena_module
+from isaac_ext import wire
+from isaac_ext.arena import FrankaArena, serve
+from isaac_ext.franka import CUBE, FrankaConfig
+from isaac_ext.outside import environment as environment_module
+from isaac_ext.outside.environment import SHIFTS, IsaacArena, IsaacEnvironment, drawn_look
+from isaac_ext.outside.isaac_sim import IsaacSim
+from policies.benchmark import Arena, BenchmarkConfig, Contestant, run_benchmark
+from policies.policy import PolicySpec
+
+CONFIG = FrankaConfig(folder="unused", height=32, width=48, control_hz=20.0)
+
+
+@pytest.fixture
+def acted(make_kit, monkeypatch) -> Iterator[tuple[Any, IsaacEnvironment]]:
+    """A stand-in for Kit that serves in a thread of its own, and the environment that asks it."""
+    monkeypatch.setattr(arena_module, "HORIZON_S", 0.5)
+    kit = make_kit("6.0", teleoperated=False)
+    Controller().add_to(kit)
+    ours, theirs = socket.socketpair()
+
+    async def inside() -> None:
+        updates = asyncio.ensure_future(kit.run_updates())
+        with theirs:
+            await serve(FrankaArena(CONFIG), theirs)
+        updates.cancel()
+
+    thread = threading.Thread(target=lambda: asyncio.run(inside()), daemon=True)
+    thread.start()
+    environment = IsaacEnvironment(ours, CONFIG, ExitStack())
+    yield kit, environment
+    environment.close()
+    thread.join(120)
+    assert not thread.is_alive()
+
+
+def test_environment_keeps_the_protocol(acted) -> None:
+    _, environment = acted
+    assert isinstance(environment, Environment)
+    assert environment.camera_names == ("front", "wrist")
+    assert (environment.action_dim, environment.horizon, environment.step_hz) == (2, 10, 20.0)
+    spec = environment.observation_spec
+    assert spec["front_image"] == (32, 48, 3)
+    assert spec["object"] == (7,)
+    observation = environment.reset(3)
+    assert {name: tuple(array.shape) for name, array in observation.items()} == dict(spec)
+    assert observation["robot0_joint_pos"].dtype == np.float32
+    assert {label.role for label in environment.labels.values()} >= {"robot", "manipulated"}
+
+
+def test_step_follows_the_targets_for_one_control_step(acted) -> None:
+    kit, environment = acted
+    environment.reset(0)
+    before = kit.world.time_steps
+    result = environment.step(np.array([0.2, 0.04], np.float32))
+    assert kit.world.time_steps - before == 3  # 60 Hz physics, 20 Hz control
+    np.testing.assert_allclose(result.observation["robot0_joint_pos"], [0.2, 0.04], atol=1e-6)
+    assert (result.reward, result.terminated, result.truncated) == (0.0, False, False)
+    frame = environment.render_passes("front")
+    instance = next(number for number, label in environment.labels.items() if label.name == CUBE)
+    rows, columns = np.nonzero(frame.instance == instance)
+    seen = np.linalg.inv(frame.world_from_camera) @ [*result.observation["object"][:3], 1.0]
+    drawn = frame.intrinsics_px @ seen[:3] / seen[2]
+    assert np.hypot(columns.mean() - drawn[0], rows.mean() - drawn[1]) < 1.0
+    state = environment.get_state()
+    assert state.shape == (2 * 2 + 7 * 3,)
+    environment.set_state(state)
+
+
+def test_looks_change_the_stage_and_vanilla_gives_it_back(acted) -> None:
+    from pxr import UsdLux, UsdShade
+
+    kit, environment = acted
+    stage = kit.world.stage
+    light = UsdLux.LightAPI(stage.GetPrimAtPath("/World/Light"))
+    environment.look("everything", 5)
+    look = drawn_look("everything", 5)
+    assert light.GetIntensityAttr().Get() == pytest.approx(1000 * look["light_factor"])
+    assert tuple(light.GetColorAttr().Get()) == pytest.approx(tuple(look["light_rgb"]))
+    for path in (f"{CUBE}/visuals", "/World/robot/panda_hand/visuals", "/World/Table"):
+        assert UsdShade.MaterialBindingAPI(stage.GetPrimAtPath(path)).ComputeBoundMaterial()[0]
+    environment.look("vanilla", 5)
+    assert light.GetIntensityAttr().Get() == 1000.0
+    assert not UsdShade.MaterialBindingAPI(stage.GetPrimAtPath("/World/Table")).ComputeBoundMaterial()[0]
+
+
+def test_wrong_questions_are_answered_with_a_line_and_nothing_else_breaks(acted) -> None:
+    kit, environment = acted
+    with pytest.raises(InputError, match="action: expected 2 finite position targets"):
+        environment.step(np.zeros(3, np.float32))
+    with pytest.raises(InputError, match="action: expected 2 finite"):
+        environment.step(np.array([np.nan, 0.0], np.float32))
+    with pytest.raises(InputError, match="camera 'frnt': unknown; did you mean 'front'"):
+        environment.render_passes("frnt")
+    with pytest.raises(InputError, match="'dance' is nothing that can be asked"):
+        environment._ask({"ask": "dance"})
+    kit.world.stage.RemovePrim("/World/Light")
+    with pytest.raises(InputError, match="lights: the stage has none"):
+        environment.look("light_intensity", 0)
+    assert environment.step(np.zeros(2, np.float32)).reward == 0.0
+
+
+def test_success_is_the_cube_at_the_target(acted) -> None:
+    from pxr import Gf, UsdGeom
+
+    kit, environment = acted
+    assert not environment.success()
+    op = UsdGeom.Xformable(kit.world.stage.GetPrimAtPath(CUBE)).GetOrderedXformOps()[0]
+    op.Set(Gf.Vec3d(0.02, 0.47, 0.03))
+    result = environment.step(np.zeros(2, np.float32))
+    assert (result.reward, result.terminated, environment.success()) == (1.0, True, True)
+
+
+class Still:
+    """A policy that asks for the joints to stay where they are."""
+
+    spec = PolicySpec(
+        observation_shapes={"robot0_joint_pos": [2], "front_image": [32, 48, 3]},
+        action_dim=2,
+        step_hz=20.0,
+        observation_frames=1,
+        action_chunk=100,
+    )
+
+    def act(self, observations: Mapping[str, np.ndarray], rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        joints = observations["robot0_joint_pos"][:, -1:]
+        return np.repeat(joints, self.spec.action_chunk, axis=1).astype(np.float32)
+
+
+def test_benchmark_runs_policies_in_isaac_sim_under_its_shifts(acted, tmp_path: Path, monkeypatch) -> None:
+    _, environment = acted
+    arena = IsaacArena(IsaacSim(tmp_path, tmp_path, (6, 0)), CONFIG)
+    assert isinstance(arena, Arena)
+    monkeypatch.setattr(IsaacArena, "make", lambda self: environment)
+    looks: list[str] = []
+    monkeypatch.setattr(IsaacEnvironment, "look", lambda self, shift, seed: looks.append(shift))
+    contestant = Contestant("still", Still(), "none", "0" * 64, frozenset())
+    config = BenchmarkConfig(trials=2, environments=1, camera="front", videos=1)
+    result = run_benchmark([contestant], arena, ["vanilla", "light_color"], config, tmp_path / "out")
+    assert [(cell["shift"], cell["trials"], cell["successes"], cell["crashes"]) for cell in result["cells"]] == [
+        ("vanilla", 2, 0, 0),
+        ("light_color", 2, 0, 0),
+    ]
+    assert looks == ["vanilla"] * 2 + ["light_color"] * 2
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_look_of_a_shift_follows_from_the_seed(shift: str) -> None:
+    assert drawn_look(shift, 4) == drawn_look(shift, 4)
+    plain = drawn_look("vanilla", 4)
+    assert (drawn_look(shift, 4) == plain) == (shift == "vanilla")
+    if shift != "vanilla":
+        assert any(drawn_look(shift, 4) != drawn_look(shift, seed) for seed in range(5, 12))
+
+
+def test_unknown_shift_is_answered_with_the_nearest() -> None:
+    with pytest.raises(InputError, match="shift 'light_colour': unknown; did you mean 'light_color'"):
+        drawn_look("light_colour", 0)
+
+
+def test_simulator_that_went_away_is_no_users_mistake() -> None:
+    """A benchmark counts it as a crash and starts another, which it does not do for an InputError."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with pytest.raises(ConnectionError), ours:
+        IsaacEnvironment(ours, CONFIG, ExitStack())
+
+
+def test_simulator_that_ends_before_it_answers_is_one_line(tmp_path: Path) -> None:
+    launcher = tmp_path / "python.sh"
+    launcher.write_text('#!/bin/sh\n[ "$2" = isaac_ext.headless ] && exit 3\necho 3.11.0\n')
+    launcher.chmod(0o755)
+    with pytest.raises(InputError, match="Isaac Sim ended with exit code 3 before it answered"):
+        IsaacEnvironment.start(IsaacSim(tmp_path, launcher, (5, 1)), CONFIG)
+
+
+STRANGER = """
+import json, socket, sys
+from isaac_ext import wire
+options = json.load(open(sys.argv[1]))
+with socket.create_connection(("127.0.0.1", options["port"])) as connection:
+    wire.send(connection, {"token": "guessed"})
+"""
+
+
+def test_only_the_process_that_was_started_is_answered(tmp_path: Path, monkeypatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        file = tmp_path / "options.json"
+        file.write_text(json.dumps({"port": server.getsockname()[1]}))
+        process = subprocess.Popen([sys.executable, "-c", STRANGER, str(file)], cwd=Path(__file__).parents[2])
+        with pytest.raises(InputError, match="ended with exit code 0 before it answered"):
+            environment_module._accepted(server, process, "secret")
+
+
+numbers = st.sampled_from(["|u1", "<f4", "<f8", "<i8", "<u2", "|b1"])
+
+
+@given(shape=st.lists(st.integers(0, 4), max_size=3), dtype=numbers, head=st.dictionaries(st.text(), st.integers()))
+def test_messages_come_as_they_were_sent(shape: list[int], dtype: str, head: dict[str, int]) -> None:
+    head.pop("arrays", None)
+    array = (np.arange(np.prod(shape, dtype=int)) % 7).astype(dtype).reshape(shape)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire.send(ours, head, {"a": array, "b": array[..., :1] if shape else array})
+        got, arrays = wire.receive(theirs)
+    assert got == head
+    assert arrays["a"].dtype == array.dtype
+    np.testing.assert_array_equal(arrays["a"], array)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff" * 8, b"\x02" + bytes(7) + b"{}", b"\x02" + bytes(7) + b"[[", None],
+    ids=["too long", "no arrays", "no JSON", "an object"],
+)
+def test_what_is_no_message_is_refused(content: bytes | None) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        if content is None:
+            text = json.dumps({"arrays": [["a", "|O", [1]]]}).encode()
+            content = len(text).to_bytes(8, "little") + text + bytes(8)
+        ours.sendall(content)
+        ours.shutdown(socket.SHUT_WR)
+        with pytest.raises(InputError, match="Isaac Sim bridge"):
+            wire.receive(theirs)
