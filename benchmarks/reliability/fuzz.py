@@ -25,6 +25,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -382,6 +383,7 @@ def run_inputs(name: str, numbers: range, seed: int, guided: bool, started: Any,
     """Read damaged inputs of one target; reports (number, verdict) of each, in a child process."""
     target = TARGETS[name]
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # the parent's is shared, and would stay taken when this process is killed
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - HDF5 and tqdm talk; the process ends soon
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "input"

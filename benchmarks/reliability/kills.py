@@ -23,12 +23,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 from tqdm import tqdm
 
 ENGINE = [sys.executable, "-m", "cosmos_engine"]
 POLICY = ["policy.image_size=16", "policy.crop_size=14", "policy.encoder.widths=[8,8]", "policy.unet_widths=[8,16]"]
 TRAIN = [*POLICY, "updates=400", "batch_size=8", "save_every=20", "log_every=20", "warmup_updates=10", "device=cpu"]
+INDEX = "demos.hdf5"
 TIMED = {"log.jsonl": "seconds"}
 """Logs whose lines hold a time: compared without it."""
 
@@ -137,11 +139,22 @@ def tree_digest(out: Path) -> dict[str, str]:
         if file.name in {".writer.lock"}:
             continue
         content = file.read_bytes()
+        if name == INDEX:  # HDF5 lays out the same links otherwise when they were added in several runs
+            content = json.dumps(listed(file)).encode()
         if file.name in TIMED:
             lines = [json.loads(line) for line in content.decode().splitlines()]
             content = json.dumps([{k: v for k, v in line.items() if k != TIMED[file.name]} for line in lines]).encode()
         found[name] = hashlib.sha256(content).hexdigest()
     return found
+
+
+def listed(index: Path) -> dict[str, str]:
+    """Return what a recording's index says: the file and the group behind every link, and the count."""
+    with h5py.File(index, "r") as file:
+        data = file["data"]
+        links = {name: data.get(name, getlink=True) for name in data}
+        told = {name: f"{link.filename} {link.path}" for name, link in links.items()}
+        return told | {"total": str(data.attrs["total"])}
 
 
 def campaign(name: str, job: Job, kills: int, folder: Path, rng: np.random.Generator) -> list[str]:

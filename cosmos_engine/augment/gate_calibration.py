@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float64
 
 from cosmos_engine.augment.gate_config import (
     AT_LEAST,
@@ -21,8 +22,14 @@ from cosmos_engine.quality.displacement import REACH_PX
 
 RECALL = 0.97
 """Of the faults that thresholds are set on; two points more than new episodes shall have."""
-MARGINS = np.arange(0.25, 8.01, 0.25)
-"""Distances of thresholds from the worst right variant, in units of that one's distance from the median."""
+LEAST_MARGIN = 0.25
+"""Distance of a threshold from the worst right variant, in units of that one's distance from the median: the least."""
+ROOM = 0.4
+"""Share of the largest common margin at which measures are chosen: fewer of them do there, and are moved out again."""
+TAKEN = 0.8
+"""Share of the largest margin that chosen measures get: new faults are weaker than those seen, now and then."""
+REST_MARGIN = 3.0
+"""Of the measures that are not chosen: for faults that nobody has thought of."""
 LEAST_SPREAD = 0.2
 """Of what faults do to a measure: the least that right variants are taken to be spread by, however alike they are."""
 SEEN_SPREADS = {
@@ -81,15 +88,16 @@ class JudgedVariant:
 
 
 def calibrated(variants: Sequence[JudgedVariant], recall: float = RECALL) -> GateConfig:
-    """Return thresholds as far from the right variants as the faults allow.
+    """Return few close thresholds, as far from the right variants as the faults allow, and wide ones for the rest.
 
     A threshold lies beyond the worst right variant by a margin in units of the spread of right variants: the worst
-    one's distance from the median. The margin is the same for all measures, and the largest at which enough of the
-    faults are caught: most faults show in several measures, at many times that spread, so that there is room; and the
-    wider the margin, the less new right variants are rejected. Choosing the few measures that catch most, and setting
-    them closer, was tried and rejected twice as many. A measure has no threshold if no variant can be that bad.
+    one's distance from the median. Every close threshold rejects some new right variants, whose measures have long
+    tails, so measures are chosen one by one, each time the one that catches most of what is still missed, until enough
+    faults are caught; then all chosen ones get the same margin, near the largest at which they still catch as many.
+    A measure has no threshold if no variant can be that bad.
 
     Args:
+        variants: right ones and ones with faults, of as many episodes as can be had.
         recall: share of the faults to catch; every kind of fault counts the same, however many there are of it.
 
     Raises:
@@ -105,11 +113,40 @@ def calibrated(variants: Sequence[JudgedVariant], recall: float = RECALL) -> Gat
     far = np.nanquantile(np.concatenate([clean, bad]), 0.9, axis=0)
     least = np.array([SEEN_SPREADS.get(name.rsplit("/", 1)[1], 1e-6) for name in columns])
     spread = np.maximum(np.maximum(worst - middle, LEAST_SPREAD * (far - middle)), least)
-    weights, chosen = _weights(faulty), MARGINS[0]
-    for margin in MARGINS:
-        if weights[(bad > worst + margin * spread).any(1)].sum() >= recall:  # NaN, not measured, is not greater
-            chosen = margin
-    return _config(dict(zip(columns, (worst + chosen * spread).tolist(), strict=True)))
+    beyond = np.nan_to_num((bad - worst) / spread, nan=-np.inf)  # by how many spreads; not measured is not beyond
+    weights = _weights(faulty)
+    chosen = _chosen(beyond, weights, recall)
+    margins = np.where(chosen, TAKEN * _margin(beyond[:, chosen], weights, recall), REST_MARGIN)
+    return _config(dict(zip(columns, (worst + margins * spread).tolist(), strict=True)))
+
+
+def _chosen(
+    beyond: Float64[np.ndarray, "faults measures"], weights: Float64[np.ndarray, " faults"], recall: float
+) -> Bool[np.ndarray, " measures"]:
+    """Return few measures that catch enough, well inside the margin that all together have."""
+    at = ROOM * _margin(beyond, weights, recall)
+    chosen = np.zeros(beyond.shape[1], bool)
+    missed = np.ones(len(beyond), bool)
+    while weights[~missed].sum() < recall:
+        gain = weights @ ((beyond > at) & missed[:, np.newaxis])
+        if gain.max() <= 0:
+            break
+        best = int(gain.argmax())
+        chosen[best] = True
+        missed &= beyond[:, best] <= at
+    return chosen
+
+
+def _margin(
+    beyond: Float64[np.ndarray, "faults measures"], weights: Float64[np.ndarray, " faults"], recall: float
+) -> float:
+    """Return the largest margin at which enough is caught, just below the fault that decides; at least the least."""
+    if not beyond.shape[1]:
+        return LEAST_MARGIN
+    furthest = beyond.max(axis=1)
+    order = np.argsort(-furthest)
+    last = int(np.searchsorted(weights[order].cumsum(), recall - 1e-9))
+    return max(LEAST_MARGIN, float(np.nextafter(furthest[order[min(last, len(order) - 1)]], -np.inf)))
 
 
 def _weights(faulty: Sequence[JudgedVariant]) -> np.ndarray:

@@ -7,6 +7,7 @@ follow from the recording, the generator, the gate and the config, and not from 
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -23,8 +24,10 @@ from cosmos_engine.augment.prompts import LookPrompts, PromptWriter
 from cosmos_engine.augment.staging import OutcomeJournal, Unit, forget_tries
 from cosmos_engine.augment.workbench import Opener, Workbench, WorkOrder, compute_threads
 from cosmos_engine.augment.workers import climbed
-from cosmos_engine.augment.yields import Yield, total_yield
+from cosmos_engine.augment.yields import Yield, dataset_yield, total_yield
 from cosmos_engine.data import DatasetWriter, Recording, build_certificate
+from cosmos_engine.data.certificate import read_certificate
+from cosmos_engine.data.dataset_writer import DatasetComplete
 from cosmos_engine.data.digest import json_sha256
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.generator import Generator
@@ -45,6 +48,8 @@ def augment(
     progress: Progress | None = None,
 ) -> Yield:
     """Write every demo and its accepted variants to the dataset `out`, or go on where an earlier call was stopped.
+
+    A dataset that the same job has completed is left as it is.
 
     Actions, states and times come from the recording, never from the generator. All cameras of a variant share its
     prompt and its seed. Every prompt is checked before the first frame is generated.
@@ -91,7 +96,13 @@ def augment(
         bench = Workbench(order, generator, gate)
         if line := bench.make_ready():
             print(line, file=sys.stderr)
-    with DatasetWriter(out, attrs={"job": job}) as writer:
+    try:
+        opened = DatasetWriter(out, attrs={"job": job})
+    except DatasetComplete:
+        if read_certificate(out)["config"] != json.loads(json.dumps(job)):
+            raise
+        return dataset_yield(out)
+    with opened as writer:
         journal = OutcomeJournal(writer.work)
         committer = Committer(
             recording, writer, journal, order.staging, config, generator.name, generator.uses_prompts, gate is not None

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cosmos_engine.augment.curation import SOURCE
 from cosmos_engine.augment.staging import Outcome
+from cosmos_engine.data import Dataset
+from cosmos_engine.data.rejected import read_rejected
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,28 @@ def total_yield(outcomes: Iterable[Outcome]) -> Yield:
             (left_out if entry.variant == SOURCE else rejected)[entry.reason] += 1
     asked = accepted + rejected.total()
     return Yield(accepted, asked, tries, dict(rejected), dict(left_out), dict(failures))
+
+
+def dataset_yield(path: Path) -> Yield:
+    """Count in a complete dataset what its job has counted.
+
+    Failures are those of variants that never passed: what an accepted one failed before is not kept.
+
+    Raises:
+        InputError: there is no dataset, or it is damaged.
+    """
+    dataset = Dataset(path)
+    variants = [info for info, variant in zip(dataset.info, dataset.variant, strict=True) if variant != SOURCE]
+    entries = read_rejected(path)
+    rejected = Counter(entry.reason for entry in entries if entry.variant != SOURCE)
+    made = sum(int((info.get("gate") or {}).get("tries", 1)) for info in variants)
+    return Yield(
+        accepted=len(variants),
+        asked=len(variants) + rejected.total(),
+        tries=made + sum(len(entry.tries) for entry in entries),
+        rejected=dict(rejected),
+        left_out=dict(Counter(entry.reason for entry in entries if entry.variant == SOURCE)),
+        failures=dict(
+            Counter(line.split()[0] for entry in entries for attempt in entry.tries for line in attempt.failures)
+        ),
+    )

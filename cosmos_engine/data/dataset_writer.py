@@ -41,6 +41,10 @@ _GROUP = {"zarr_format": 2}
 _REQUIRED: dict[str, tuple[str, Shape]] = {"action": ("f4", (None,)), "state": ("f8", (None,)), "timestamp": ("f8", ())}
 
 
+class DatasetComplete(InputError):
+    """Nothing can be appended: the dataset is complete."""
+
+
 class DatasetWriter:
     """Append episodes to a dataset, new or unfinished; a context manager, one per dataset at a time.
 
@@ -167,7 +171,7 @@ class DatasetWriter:
         """Read what was committed and remove what was not."""
         if (self.path / CERTIFICATE).is_file():
             self._forget_work()
-            raise InputError(f"{self.path}: exists and is complete; choose another output")
+            raise DatasetComplete(f"{self.path}: exists and is complete; choose another output")
         with storage_errors(self.path):
             remove_temporaries(self.path)
         if not (self.path / ".zgroup").is_file():

@@ -134,14 +134,6 @@ def test_another_config_or_gate_does_not_go_on_with_a_job(recording, tmp_path):
             augment(Recording(recording), tmp_path / "x.zarr", SeededGenerator(), config, **more)
 
 
-def test_a_finished_dataset_is_not_written_again(recording, tmp_path):
-    augment(Recording(recording), tmp_path / "x.zarr", SeededGenerator(), CONFIG)
-    before = tree(tmp_path / "x.zarr")
-    with pytest.raises(InputError, match=r"x\.zarr"):
-        augment(Recording(recording), tmp_path / "x.zarr", SeededGenerator(), CONFIG)
-    assert tree(tmp_path / "x.zarr") == before
-
-
 def test_own_prompts_are_used_in_turn_and_checked_before_any_work(recording, tmp_path):
     generator = SeededGenerator()
     augment(Recording(recording), tmp_path / "x.zarr", generator, CONFIG, OwnPrompts(["a", "b", "c"]))
@@ -379,3 +371,17 @@ def test_rejected_json_is_whole_while_the_job_runs(recording, tmp_path):
 def test_a_number_out_of_range_is_named(key):
     with pytest.raises(InputError, match=f"{key}: expected"):
         AugmentConfig(**{key: -1})
+
+
+def test_same_job_on_its_complete_dataset_changes_nothing_and_counts_the_same(recording, tmp_path):
+    out = tmp_path / "x.zarr"
+    first = augment(Recording(recording), out, SeededGenerator(), GATED, gate=SeededGate())
+    before = tree(out)
+    (out / "work").mkdir()  # as if the job had been killed right after the certificate
+    again = augment(Recording(recording), out, SeededGenerator(), GATED, gate=SeededGate())
+    assert tree(out) == before
+    assert not (out / "work").exists()
+    assert (again.accepted, again.asked, again.tries) == (first.accepted, first.asked, first.tries)
+    assert (dict(again.rejected), dict(again.left_out)) == (dict(first.rejected), dict(first.left_out))
+    with pytest.raises(InputError, match="exists and is complete; choose another output"):
+        augment(Recording(recording), out, SeededGenerator(), replace(GATED, seed=4), gate=SeededGate())

@@ -248,7 +248,7 @@ def test_truncated_file_is_one_line(
             return tuned(cloned, tmp_path / "run")
         return load_policy(tmp_path / "run", torch.device("cpu"))
 
-    with pytest.raises(InputError, match=f"{name}: not a checkpoint of this project, or truncated"):
+    with pytest.raises(InputError, match=f"{name}: not a checkpoint of this version, or truncated"):
         again()
 
 
