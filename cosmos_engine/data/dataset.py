@@ -84,6 +84,8 @@ class Dataset:
         self.source_demo: Int64[np.ndarray, " n"] = self._meta("source_demo", "i8", count)
         self.variant: Int64[np.ndarray, " n"] = self._meta("variant", "i8", count)
         self.accepted: Bool[np.ndarray, " n"] = self._meta("accepted", "?", count)
+        if (self.accepted.view(np.uint8) > 1).any():
+            raise InputError(f"{self.path}/meta/accepted: damaged: a value is neither true nor false")
         self._arrays = {name: self._data(name) for name in self._data_names()} if count else {}
 
     @property

@@ -97,7 +97,7 @@ def read_benchmark(path: Path) -> Benchmark:
         raise InputError(f"{path}: {error}") from error
     except KeyError as error:
         raise InputError(f"{path}: no key {error}") from error
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: a value of the wrong type: {error}") from error
 
 

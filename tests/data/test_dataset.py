@@ -124,3 +124,12 @@ def test_every_file_cut_short_is_one_line_or_unread(dataset_path: Path) -> None:
             read_all()
         file.write_bytes(whole)
     read_all()
+
+
+def test_a_truth_value_that_is_neither_is_refused(dataset_path: Path) -> None:
+    chunk = dataset_path / "meta" / "accepted" / "0"
+    content = bytearray(chunk.read_bytes())
+    content[1] = 0x11
+    chunk.write_bytes(content)
+    with pytest.raises(InputError, match="meta/accepted: damaged: a value is neither true nor false"):
+        Dataset(dataset_path)

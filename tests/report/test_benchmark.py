@@ -58,6 +58,7 @@ def test_a_benchmark_is_read_whole(tmp_path: Path) -> None:
         ({"wilson_95": [0.8, 0.9]}, "interval around 0.7500"),
         ({"wilson_95": [0.5]}, r"expected \[low, high\]"),
         ({"trials": "ten"}, "wrong type"),
+        ({"trials": float("inf")}, "wrong type"),
         ({"outcomes": [{"outcome": "success"}]}, "no key 'seed'"),
     ],
 )
