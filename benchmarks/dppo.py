@@ -17,10 +17,10 @@ import torch
 
 from cosmos_engine.config import load_config
 from cosmos_engine.data.dataset import IMAGE_SUFFIX
+from cosmos_engine.device import choose_device
 from cosmos_engine.sim.tabletop import TabletopEnvironment
 from cosmos_engine.sim.vector import VectorEnvironment
 from policies.checkpoint import load_policy
-from policies.device import choose_device
 from policies.diffusion import DiffusionPolicy
 from policies.dppo.actor import Actor
 from policies.dppo.collection import collect

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cosmos_engine.config import load_config
-from policies.device import choose_device, has_bfloat16
+from cosmos_engine.device import choose_device, has_bfloat16
 from policies.diffusion import DiffusionPolicy, WindowBatch
 from policies.policy import PolicySpec
 from policies.training import TrainConfig

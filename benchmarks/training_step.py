@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from policies.device import choose_device, has_bfloat16
+from cosmos_engine.device import choose_device, has_bfloat16
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, WindowBatch
 from policies.encoders import EncoderConfig
 from policies.policy import PolicySpec

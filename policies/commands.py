@@ -134,6 +134,7 @@ def _train_robomimic(args: argparse.Namespace) -> int:
 
 def _benchmark(args: argparse.Namespace) -> int:
     from cosmos_engine.data.dataset import IMAGE_SUFFIX
+    from cosmos_engine.device import choose_device
     from cosmos_engine.sim.strengths import ShiftStrengths, overlaps
     from policies.benchmark import (
         RESULT_FILE,
@@ -143,7 +144,6 @@ def _benchmark(args: argparse.Namespace) -> int:
         markdown_table,
         run_benchmark,
     )
-    from policies.device import choose_device
     from policies.loading import load_any_policy
 
     folders = [text for text in args.policies if "=" not in text]
@@ -225,9 +225,9 @@ def _study(args: argparse.Namespace) -> int:
 def _rollout(args: argparse.Namespace) -> int:
     from cosmos_engine.config import nearest
     from cosmos_engine.data.dataset import IMAGE_SUFFIX
+    from cosmos_engine.device import choose_device
     from cosmos_engine.errors import InputError
     from cosmos_engine.sim.strengths import ShiftStrengths
-    from policies.device import choose_device
     from policies.loading import load_any_policy
     from policies.watching import watch
 

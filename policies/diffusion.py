@@ -17,11 +17,11 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from torch import nn
 
 from cosmos_engine.errors import InputError
+from cosmos_engine.processes import Processes
 from policies.encoders import ENCODERS, EncoderConfig, check_encoder_config
 from policies.images import centre_crop, crop_at, padded_by_edges, resize_by_area
 from policies.normalizer import LimitsNormalizer
 from policies.policy import PolicySpec
-from policies.processes import Processes
 from policies.schedule import NoiseSchedule
 from policies.unet import Unet1d
 

@@ -17,9 +17,9 @@ import cosmos_engine
 from cosmos_engine.data.dataset import IMAGE_SUFFIX, Dataset
 from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.data.recording import Recording, is_recording
+from cosmos_engine.device import choose_device
 from cosmos_engine.errors import InputError
 from policies.checkpoint import load_tensors, restore, save_tensors
-from policies.device import choose_device
 from policies.interruption import deferred_interrupt
 from policies.policy import PolicySpec
 from policies.recorded_frames import load_recorded_frames, recording_fingerprint

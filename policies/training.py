@@ -16,13 +16,13 @@ from tqdm import tqdm
 import cosmos_engine
 from cosmos_engine.data.dataset import CERTIFICATE, Dataset
 from cosmos_engine.data.lock import WriterLock
+from cosmos_engine.device import has_bfloat16
 from cosmos_engine.errors import InputError
+from cosmos_engine.processes import Processes, open_processes
 from policies.checkpoint import PolicyRecord, save_record, save_weights
-from policies.device import has_bfloat16
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig, WindowBatch
 from policies.interruption import deferred_interrupt
 from policies.policy import PolicySpec
-from policies.processes import Processes, open_processes
 from policies.run_folder import claim
 from policies.training_log import TrainingLog
 from policies.training_state import STATE_FILE, TrainingState, learning_rate_at, update_rng

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cosmos_engine.processes import Processes
 from policies.checkpoint import load_tensors, restore, save_tensors
 from policies.diffusion import DiffusionPolicy
 from policies.ema import ema_decay, update_ema
-from policies.processes import Processes
 
 STATE_FILE = "training_state.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # torch's names for AdamW's state

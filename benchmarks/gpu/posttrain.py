@@ -43,10 +43,10 @@ import torch
 from posttrain_clips import unpack
 
 from cosmos_engine.config import load_config
+from cosmos_engine.processes import Processes
 from cosmos_engine.transfer.training.clips import MANIFEST, ClipPool, ClipPoolConfig, render_clips
 from cosmos_engine.transfer.training.config import PosttrainConfig
 from cosmos_engine.transfer.training.posttrain import ClipSource, begun_model, posttrain, train_stages
-from cosmos_engine.transfer.training.processes import Processes
 
 RECIPE = Path(__file__).with_suffix(".yaml")
 SHARES = {"codec": 0.2, "text": 0.05, "network": 0.25, "decoder": 0.5}  # of the training time

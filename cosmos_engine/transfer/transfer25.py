@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from cosmos_engine.controls import ControlClip, Framing, Modality, identity_framing
 from cosmos_engine.data.digest import file_sha256
+from cosmos_engine.device import has_bfloat16
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.codec import Codec, Guide
 from cosmos_engine.transfer.conditioning import (
@@ -361,7 +362,7 @@ class Transfer25:
     def _autocasts(self) -> bool:
         if self._dtype != torch.float32 or self._sampling.bfloat16 is False:
             return False
-        return self._sampling.bfloat16 is True or computes_bfloat16(self._device)
+        return self._sampling.bfloat16 is True or has_bfloat16(self._device)
 
 
 def _alike(clips: Sequence[ControlClip]) -> list[list[int]]:
@@ -370,11 +371,3 @@ def _alike(clips: Sequence[ControlClip]) -> list[list[int]]:
     for index, clip in enumerate(clips):
         groups.setdefault((clip.rgb.shape, clip.guidance, clip.keep_steps), []).append(index)
     return list(groups.values())
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Say whether bfloat16 is faster than float32 on a device: on a GPU, or a CPU with instructions for it."""
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return True

@@ -120,12 +120,12 @@ def _generate(args: argparse.Namespace) -> int:
 
 def _benchmark(args: argparse.Namespace) -> int:
     from cosmos_engine.config import load_config
+    from cosmos_engine.device import choose_device
     from isaac_ext.outside.environment import SHIFTS, IsaacArena
     from isaac_ext.outside.generate import GenerateConfig
     from isaac_ext.outside.isaac_sim import find_isaac_sim
     from policies.benchmark import BenchmarkConfig, Contestant, choose_shifts, markdown_table, run_benchmark
     from policies.checkpoint import load_policy
-    from policies.device import choose_device
 
     scene = load_config(GenerateConfig, _config_file(args.config)).demos
     shifts = choose_shifts(args.shifts, SHIFTS)

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 import cosmos_engine
 from cosmos_engine.data.lock import WriterLock
+from cosmos_engine.device import choose_device
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.environment import Environment
 from cosmos_engine.sim.vector import VectorEnvironment
 from policies.checkpoint import Finetuning, LoadedPolicy, PolicyRecord, load_policy, save_record, save_weights
-from policies.device import choose_device
 from policies.diffusion import DiffusionPolicy
 from policies.dppo.actor import Actor
 from policies.dppo.collection import collect

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import os
-import resource
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -249,46 +244,3 @@ def same_episode() -> Callable[..., None]:
 @pytest.fixture
 def lab_file(tmp_path: Path) -> Path:
     return write_lab_file(tmp_path / "lab.hdf5")
-
-
-@pytest.fixture
-def kill_at_operation() -> Callable[[int, Path, Callable[[], object]], bool]:
-    """Run something in a process that is killed -9 just before its n-th operation on files under a folder."""
-
-    def run(operation: int, folder: Path, target: Callable[[], object]) -> bool:
-        def run_and_die() -> None:
-            left = operation
-
-            def count(event: str, arguments: tuple[object, ...]) -> None:
-                nonlocal left
-                if event in {"open", "os.rename", "os.remove", "os.mkdir"} and str(folder) in str(arguments[0]):
-                    left -= 1
-                    if left == 0:
-                        os.kill(os.getpid(), signal.SIGKILL)
-
-            sys.addaudithook(count)
-            target()
-
-        process = multiprocessing.get_context("fork").Process(target=run_and_die)
-        process.start()
-        process.join()
-        assert process.exitcode in (0, -signal.SIGKILL)
-        return process.exitcode != 0
-
-    return run
-
-
-@pytest.fixture
-def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
-    """Let no file grow beyond some bytes: what a full disk looks like to a writer."""
-
-    @contextmanager
-    def limit(size: int) -> Iterator[None]:
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    return limit

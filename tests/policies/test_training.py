@@ -200,3 +200,17 @@ def test_tensorboard_that_is_not_installed_is_one_line(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match="--tensorboard: needs the extra `tensorboard`"):
         train(dataset, tmp_path, CONFIG, tensorboard=True)
+
+
+def test_without_variants_it_trains_as_on_a_dataset_that_has_none(
+    dataset_of: Callable[..., Path], dataset: Path, tmp_path: Path, one_thread: None
+) -> None:
+    originals = dataset_of(tmp_path / "originals.zarr", demos=4)
+    train(originals, tmp_path / "alone", CONFIG)
+    train(dataset, tmp_path / "left_out", replace(CONFIG, variants_per_demo=0))
+    train(dataset, tmp_path / "taken", CONFIG)
+    alone, left_out, taken = (
+        load_tensors(tmp_path / run / "policy.safetensors")[0] for run in ("alone", "left_out", "taken")
+    )
+    assert all(torch.equal(alone[name], left_out[name]) for name in alone)
+    assert any(not torch.equal(alone[name], taken[name]) for name in alone)

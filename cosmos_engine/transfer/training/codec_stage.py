@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cosmos_engine.data import write_file
+from cosmos_engine.processes import Processes
 from cosmos_engine.transfer.guided_codec import Decoded, GuidedCodec
 from cosmos_engine.transfer.shader import lit
 from cosmos_engine.transfer.training.batch import Batch
-from cosmos_engine.transfer.training.processes import Processes, shared_batch_norm
+from cosmos_engine.transfer.training.shared_batch_norm import shared_batch_norm
 from cosmos_engine.transfer.training.sheet import reconstruction_sheet
 from cosmos_engine.transfer.training.stage import Stage, StageConfig
 from cosmos_engine.transfer.training.stream import BatchSource, Drawn

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from cosmos_engine.controls import Modality
 from cosmos_engine.data import write_file
+from cosmos_engine.processes import Processes
 from cosmos_engine.transfer.codec import SPATIAL_STRIDE, control_latent, grouped_frames
 from cosmos_engine.transfer.control_weights import resolve_weights
 from cosmos_engine.transfer.guided_codec import CODE_CHANNELS, LOCAL_CHANNELS
@@ -24,7 +25,6 @@ from cosmos_engine.transfer.tiny import TinyModel
 from cosmos_engine.transfer.training.batch import Batch
 from cosmos_engine.transfer.training.config import FlowConfig, NetworkStageConfig
 from cosmos_engine.transfer.training.energy_score import energy_score
-from cosmos_engine.transfer.training.processes import Processes
 from cosmos_engine.transfer.training.sheet import ShownModel, sample_sheet
 from cosmos_engine.transfer.training.stage import Stage
 from cosmos_engine.transfer.training.stream import BatchSource, Drawn, Noise

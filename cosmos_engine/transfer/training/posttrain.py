@@ -14,7 +14,9 @@ import torch
 from cosmos_engine.controls import MODALITIES, Modality
 from cosmos_engine.data import make_folder, write_file
 from cosmos_engine.data.digest import file_sha256
+from cosmos_engine.device import has_bfloat16
 from cosmos_engine.errors import InputError
+from cosmos_engine.processes import Processes, open_processes
 from cosmos_engine.transfer.codec import CELL_CHANNELS
 from cosmos_engine.transfer.config import TransferConfig
 from cosmos_engine.transfer.tiny import TinyModel, save_tiny
@@ -23,11 +25,9 @@ from cosmos_engine.transfer.training.codec_stage import train_codec
 from cosmos_engine.transfer.training.config import PosttrainConfig
 from cosmos_engine.transfer.training.decoder_stage import train_decoder
 from cosmos_engine.transfer.training.network_stage import train_network
-from cosmos_engine.transfer.training.processes import Processes, open_processes
 from cosmos_engine.transfer.training.recorded import record_clips
 from cosmos_engine.transfer.training.stream import BatchSource
 from cosmos_engine.transfer.training.text_stage import train_text
-from cosmos_engine.transfer.transfer25 import computes_bfloat16
 from cosmos_engine.transfer.weights import load_weights, read_header
 
 CHECKPOINT = "transfer25-tiny.safetensors"
@@ -112,7 +112,7 @@ def train_stages(
     if processes.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True  # every batch of a stage has the same sizes
-    bfloat16 = computes_bfloat16(processes.device) if config.bfloat16 is None else config.bfloat16
+    bfloat16 = has_bfloat16(processes.device) if config.bfloat16 is None else config.bfloat16
     absent = dict.fromkeys(set(MODALITIES) - set(model.network.branches), 0.0)
     source = BatchSource(pool, dataclasses.replace(config.draw, **absent), processes, branch, config.threads, bfloat16)
     for name, _ in config.stages():

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from cosmos_engine.data import make_folder, write_file
 from cosmos_engine.errors import InputError
-from cosmos_engine.transfer.training.processes import Processes
+from cosmos_engine.processes import Processes
 from cosmos_engine.transfer.weights import write_safetensors
 
 

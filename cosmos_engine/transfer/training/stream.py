@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from cosmos_engine.controls import Modality
+from cosmos_engine.processes import Processes
 from cosmos_engine.transfer.training.batch import Batch, DrawConfig, LoadedBatch, draw_batch, load_batch
 from cosmos_engine.transfer.training.clips import ClipPool, training_indices
-from cosmos_engine.transfer.training.processes import Processes
 from cosmos_engine.transfer.training.stage import StageConfig
 
 
@@ -40,7 +40,7 @@ class Noise:
         return (shape[0] * self._processes.count, *shape[1:])
 
     def _share(self, whole: Tensor) -> Tensor:
-        return whole[self._processes.rank :: self._processes.count].to(self._processes.device)
+        return whole[self._processes.share(len(whole))].to(self._processes.device)
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,6 @@ class BatchStream:
         single = config.single_share > 0 and rng.random() < config.single_share
         size, frames = (config.batch * config.frames, 1) if single else (config.batch, config.frames)
         draw = draw_batch(source.pool, indices, size, frames, rng, source.config, source.only, shrink)
-        own = type(draw)(draw.present, tuple(source.processes.share(draw.clips)))
+        own = type(draw)(draw.present, tuple(draw.clips[source.processes.share(len(draw.clips))]))
         loaded = load_batch(source.pool, own)
         return (loaded.pinned() if source.processes.device.type == "cuda" else loaded), rng, seed

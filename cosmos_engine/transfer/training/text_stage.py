@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
+from cosmos_engine.processes import Processes
 from cosmos_engine.sim.appearance import Appearance, Material, sample_appearance
 from cosmos_engine.sim.textures import TRAINING_FAMILIES
 from cosmos_engine.transfer.prompt import scene_prompt
 from cosmos_engine.transfer.text import HashedTextEncoder
 from cosmos_engine.transfer.training.clips import scene_words
-from cosmos_engine.transfer.training.processes import Processes
 from cosmos_engine.transfer.training.stage import Stage, StageConfig
 
 FAMILIES = tuple(sorted(TRAINING_FAMILIES))

@@ -6,9 +6,9 @@ import torch
 
 from cosmos_engine.controls import MODALITIES, edge_control
 from cosmos_engine.errors import InputError
+from cosmos_engine.processes import Processes
 from cosmos_engine.transfer.parts import PARTS
 from cosmos_engine.transfer.training.batch import BatchDraw, DrawConfig, draw_batch, load_batch, shrunk
-from cosmos_engine.transfer.training.processes import Processes
 from cosmos_engine.transfer.training.stage import StageConfig
 from cosmos_engine.transfer.training.stream import BatchSource, Noise
 from tests.transfer.training.conftest import write_pool
@@ -122,7 +122,7 @@ def test_processes_share_one_batch_and_its_noise(pool):
     config = StageConfig(batch=4, frames=5)
     whole = BatchSource(pool, DrawConfig(), Processes()).stream(1, config)[0]
     parts = [BatchSource(pool, DrawConfig(), Processes(CPU, rank, 2)).stream(1, config)[0] for rank in range(2)]
-    assert torch.equal(torch.stack([part.batch.rgb_BCTHW for part in parts], 1).flatten(0, 1), whole.batch.rgb_BCTHW)
+    assert torch.equal(torch.cat([part.batch.rgb_BCTHW for part in parts]), whole.batch.rgb_BCTHW)
     noise = whole.noise.normal(4, 3)
-    assert torch.equal(torch.stack([part.noise.normal(2, 3) for part in parts], 1).flatten(0, 1), noise)
+    assert torch.equal(torch.cat([part.noise.normal(2, 3) for part in parts]), noise)
     assert not torch.equal(Noise(1, Processes()).uniform(4), Noise(2, Processes()).uniform(4))

@@ -2,11 +2,11 @@
 
 import torch
 
+from cosmos_engine.processes import Processes
 from cosmos_engine.transfer.guided_codec import CODE_CHANNELS, LATENT_CHANNELS, LOCAL_CHANNELS
 from cosmos_engine.transfer.parts import PARTS
 from cosmos_engine.transfer.training.batch import Batch
 from cosmos_engine.transfer.training.network_stage import latent_error, latent_weight
-from cosmos_engine.transfer.training.processes import Processes
 
 TABLE, OBJECT = PARTS.index("table"), PARTS.index("object")
 

@@ -129,7 +129,7 @@ def refused(words: list[str], capsys) -> str:
         (["--clips", "{pool}", "codec.frames=5", "network.frames=9"], ["network.frames", "at most the 5", "9"]),
         (["--clips", "{pool}", "clips.image_size=64", "clips.frames=5", "clips.clips=4"], ["image_size", "64"]),
         (["--clips", "{cut}"], ["000001.safetensors"]),
-        (["--device", "cuda:9"], ["--device", "cuda:9"]),
+        (["--device", "cuda:9"], ["device", "cuda:9", "0 CUDA devices"]),
         (["network.update=5"], ["network.update", "did you mean"]),
         (["network.energy=2"], ["network.energy", "2"]),
         (["codec.updates=0", "text.updates=0", "network.updates=0", "decoder.updates=0"], ["nothing to train"]),

@@ -11,8 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cosmos_engine.errors import InputError
-from cosmos_engine.transfer.training.processes import Processes, open_processes
 from tests.transfer.training.small_run import run
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -48,17 +46,3 @@ def test_two_processes_train_as_one_on_the_same_batches(tmp_path, pool, begun):
     ours, theirs = (load_file(tmp_path / name / "transfer25-tiny.safetensors") for name in ("two", "one"))
     for key, value in ours.items():
         torch.testing.assert_close(value, theirs[key], rtol=0.05, atol=5e-3)
-
-
-def test_a_share_is_every_nth_item():
-    assert [Processes(rank=rank, count=3).share(range(9)) for rank in range(3)] == [
-        range(0, 9, 3),
-        range(1, 9, 3),
-        range(2, 9, 3),
-    ]
-
-
-@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
-def test_a_device_that_is_not_there_is_one_line(device):
-    with pytest.raises(InputError, match=f"--device '{device}'"), open_processes(device):
-        pass

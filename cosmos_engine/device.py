@@ -1,4 +1,4 @@
-"""Where a policy computes."""
+"""Where torch computes, and what it is good at there."""
 
 from __future__ import annotations
 

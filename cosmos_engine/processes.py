@@ -1,8 +1,8 @@
 """The processes of one training run: one, or several that torchrun started, each with its share of every batch.
 
 Processes hold the same weights. An update draws one batch and its noise for all of them, each computes on its share,
-and gradients are averaged; so the same config gives the same curve on any number of processes, up to rounding.
-Post-training of the generator (`cosmos_engine.transfer.training.processes`) does the same; policies import none of it.
+and gradients are averaged; so the same config gives the same curve on any number of processes, up to rounding. The
+generator's post-training and the policies' training both run so.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import torch
 import torch.distributed
 from torch import nn
 
+from cosmos_engine.device import choose_device
 from cosmos_engine.errors import InputError
-from policies.device import choose_device
 
 ResultT = TypeVar("ResultT")
 
-_PATIENCE = datetime.timedelta(days=1)  # one process validates and saves while the others wait
+_PATIENCE = datetime.timedelta(days=7)  # the first process may render clips for hours while the others wait
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ def open_processes(device: str) -> Iterator[Processes]:
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = choose_device(device)
+    if chosen.index is not None and count == 1:
+        torch.cuda.set_device(chosen)
     if count == 1:
         yield Processes(chosen)
         return
