@@ -27,10 +27,22 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-ENGINE = [sys.executable, "-m", "cosmos_engine"]
+ENGINE = ["-m", "cosmos_engine"]
+FRAMES = """
+import sys, numpy
+from pathlib import Path
+from cosmos_engine.data import Dataset
+from cosmos_engine.data.frame_cache import decoded_images
+dataset = Dataset(Path(sys.argv[1]))
+every = numpy.arange(dataset.episode_count)
+keys = [key for key in dataset.keys if key.endswith("_image")]
+decoded_images(dataset, keys, every, ram_bytes=0, folder=Path(sys.argv[2]))
+"""
+"""Builds the cache of frames as training does, of a dataset that would else be decoded into RAM."""
 POLICY = ["policy.image_size=16", "policy.crop_size=14", "policy.encoder.widths=[8,8]", "policy.unet_widths=[8,16]"]
 TRAIN = [*POLICY, "updates=400", "batch_size=8", "save_every=20", "log_every=20", "warmup_updates=10", "device=cpu"]
 INDEX = "demos.hdf5"
+FOREIGN = "lift_robomimic.hdf5"
 TIMED = {"log.jsonl": "seconds"}
 """Logs whose lines hold a time: compared without it."""
 
@@ -40,12 +52,14 @@ class Job:
     """One command.
 
     Attributes:
-        words: of the command, for a folder or file that it writes.
+        words: of Python, for a folder or file that it writes.
         committed: reads and verifies all that was committed there; returns how much, raises on anything wrong.
+        at_once: what it writes appears whole, and a command that would write it again is refused.
     """
 
     words: Callable[[Path], list[str]]
     committed: Callable[[Path], int]
+    at_once: bool = False
 
 
 def recorded(out: Path) -> int:
@@ -92,33 +106,49 @@ def trained(out: Path) -> int:
     return load_policy(out, torch.device("cpu")).updates
 
 
+def exported(out: Path) -> int:
+    """Tell whether the export is there; its bytes are compared at the end."""
+    return int(out.exists())
+
+
+def mapped(out: Path) -> int:
+    """Return how many memory maps are there; the job itself checks their sums when it opens them."""
+    return sum(1 for _ in out.rglob("frames.u8"))
+
+
 def jobs(inputs: Path) -> dict[str, Job]:
     """Return the jobs; recordings and datasets that they read lie under `inputs`."""
-    demos, dataset = str(inputs / "demos"), str(inputs / "lift.zarr")
+    demos, dataset, foreign = (str(inputs / name) for name in ("demos", "lift.zarr", FOREIGN))
+
+    def engine(*words: str) -> Callable[[Path], list[str]]:
+        return lambda out: [*ENGINE, *words, "--out", str(out)]
+
     return {
-        "record": Job(
-            lambda out: ["record", "--task", "lift", "--episodes", "4", "image_size=24", "--out", str(out)], recorded
-        ),
+        "record": Job(engine("record", "--task", "lift", "--episodes", "4", "image_size=24"), recorded),
         "augment": Job(
-            lambda out: [
-                *["augment", demos, "--generator", "photometric", "--variants", "4", "--gate", "off"],
-                *["--workers", "1", "--out", str(out)],
-            ],
+            engine(
+                *["augment", demos, "--generator", "photometric", "--variants", "4", "--gate", "off", "--workers", "1"]
+            ),
             augmented,
         ),
-        "train": Job(lambda out: ["train", dataset, *TRAIN, "--out", str(out)], trained),
+        "import": Job(engine("import", "robomimic", foreign), recorded),
+        "export-isaaclab": Job(engine("export", "isaaclab", dataset, "--recording", demos), exported, at_once=True),
+        "export-lerobot": Job(engine("export", "lerobot", dataset), exported, at_once=True),
+        "export-dppo": Job(engine("export", "dppo", dataset), exported, at_once=True),
+        "cache": Job(lambda out: ["-c", FRAMES, dataset, str(out)], mapped),
+        "train": Job(engine("train", dataset, *TRAIN), trained),
     }
 
 
 def run(words: list[str], kill_after_s: float | None) -> tuple[bool, float]:
-    """Run a command; return whether it ended by itself, and the seconds that it ran.
+    """Run Python; return whether it ended by itself, and the seconds that it ran.
 
     Raises:
         RuntimeError: it ended with another exit code than 0.
     """
     began = time.monotonic()
     process = subprocess.Popen(
-        [*ENGINE, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
         _, told = process.communicate(timeout=kill_after_s)
@@ -134,8 +164,8 @@ def run(words: list[str], kill_after_s: float | None) -> tuple[bool, float]:
 def tree_digest(out: Path) -> dict[str, str]:
     """Return the SHA-256 of every file under a folder; of logs without their times, and of no lock."""
     found = {}
-    for file in sorted(path for path in out.rglob("*") if path.is_file()):
-        name = str(file.relative_to(out))
+    for file in sorted(path for path in (out, *out.rglob("*")) if path.is_file()):
+        name = file.relative_to(out).as_posix()
         if file.name in {".writer.lock"}:
             continue
         content = file.read_bytes()
@@ -157,10 +187,21 @@ def listed(index: Path) -> dict[str, str]:
         return told | {"total": str(data.attrs["total"])}
 
 
+def discard(out: Path) -> None:
+    """Remove what a run wrote, and what it left beside it."""
+    for path in (out, *out.parent.glob(f".{out.name}.*")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def campaign(name: str, job: Job, kills: int, folder: Path, rng: np.random.Generator) -> list[str]:
     """Kill one job `kills` times, over as many runs as that takes; return what was found wrong."""
     reference = folder / f"{name}_reference"
     _, seconds = run(job.words(reference), None)
+    _, idle_s = run([*ENGINE, "inspect", str(folder / "demos")], None)
+    idle_s = min(idle_s, 0.9 * seconds)
     wanted = tree_digest(reference)
     faults: list[str] = []
     done = rounds = 0
@@ -170,10 +211,11 @@ def campaign(name: str, job: Job, kills: int, folder: Path, rng: np.random.Gener
             before, ended = 0, False
             while not ended:
                 # Most kills fall into the work, some into the start of Python; a run that is over cannot be killed.
-                wait_s = float(rng.uniform(0.02, 1.02)) * seconds if done < kills else None
+                until = rng.uniform(0.02, 1.02) if rng.random() < 0.3 else rng.uniform(idle_s / seconds, 1.02)
                 try:
-                    ended, _ = run(job.words(out), wait_s)
+                    ended, _ = run(job.words(out), float(until) * seconds if done < kills else None)
                     now = job.committed(out) if out.exists() else 0
+                    ended = ended or (job.at_once and now > 0)  # killed after the last rename
                 except Exception as error:
                     faults.append(f"{name}, run {rounds}, kill {done}: {type(error).__name__}: {error}")
                     break
@@ -190,7 +232,7 @@ def campaign(name: str, job: Job, kills: int, folder: Path, rng: np.random.Gener
                     faults.append(
                         f"{name}, run {rounds}: differs from an uninterrupted run: {', '.join(different[:5])}"
                     )
-            shutil.rmtree(out, ignore_errors=True)
+            discard(out)
             rounds += 1
             if len(faults) > 20:
                 break
@@ -202,14 +244,19 @@ def main() -> int:
     """Run the campaigns and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200, help="over all jobs")
-    parser.add_argument("--jobs", nargs="+", help="default: all")
+    parser.add_argument("--jobs", nargs="+", help="default: all; export-lerobot needs the extra lerobot")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         demos, dataset = folder / "demos", folder / "lift.zarr"
-        run(["record", "--task", "lift", "--episodes", "3", "image_size=24", "--out", str(demos)], None)
-        run(["augment", str(demos), "--variants", "0", "--gate", "off", "--out", str(dataset)], None)
+        for words in (
+            ["record", "--task", "lift", "--episodes", "3", "image_size=24", "--out", str(demos)],
+            ["augment", str(demos), "--generator", "photometric", "--variants", "8", "--out", str(dataset)]
+            + ["--gate", "off"],
+            ["export", "robomimic", str(dataset), "--recording", str(demos), "--out", str(folder / FOREIGN)],
+        ):
+            run([*ENGINE, *words], None)
         every = jobs(folder)
         names = args.jobs or list(every)
         faults: list[str] = []

@@ -96,7 +96,7 @@ def export_demos(source: Path, out: Path, recording: Path | None, options: Expor
             masks[name] = [index for index, demo in enumerate(demos.source_demos) if demo in wanted]
         for name, listed in masks.items():
             if listed:
-                file[f"mask/{name}"] = np.array([f"demo_{index}" for index in listed], dtype="S")
+                file.create_dataset(f"mask/{name}", data=np.array([f"demo_{index}" for index in listed], dtype="S"))
     return len(demos)
 
 

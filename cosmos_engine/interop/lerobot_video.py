@@ -34,11 +34,11 @@ def video_file(path: Path, height: int, width: int, fps: int, crf: int) -> Itera
         raise InputError("video: PyAV has no libx264 encoder; install PyAV's wheel (pip install av)")
     try:
         with atomic_file(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-            options = {"crf": str(crf), "g": str(_KEYFRAME_FRAMES), "bf": "0"}
+            options = {"crf": str(crf), "g": str(_KEYFRAME_FRAMES), "bf": "0", "mbtree": "0"}
             stream = container.add_stream(_CODEC, rate=fps, options=options)
             stream.width, stream.height = width, height
             stream.pix_fmt = _pixel_format(height, width)
-            stream.codec_context.thread_count = 1  # the bytes never depend on the machine
+            stream.codec_context.thread_count = 1  # with mbtree 0: the same frames give the same bytes anywhere
             frames = 0
 
             def write(rgb: NDArray[np.uint8]) -> None:

@@ -260,6 +260,20 @@ def test_export_is_whole_or_not_there(dataset: Path, tmp_path: Path, kill_at_ope
     assert not [entry for entry in out.parent.iterdir() if not entry.name.endswith(".part")]
 
 
+def test_no_time_of_writing_is_in_the_bytes(dataset: Path, tmp_path: Path) -> None:
+    export_robomimic(dataset, tmp_path / "out.hdf5", None, ExportOptions())
+    timed = []
+
+    def look(name: str, item: h5py.HLObject) -> None:
+        if h5py.h5o.get_info(item.id).mtime:
+            timed.append(name)
+
+    with h5py.File(tmp_path / "out.hdf5") as file:
+        assert "mask/train" in file
+        file.visititems(look)
+    assert timed == []
+
+
 def test_full_disk_is_one_line_and_leaves_nothing(dataset: Path, tmp_path: Path, file_size_limit) -> None:
     out = tmp_path / "exports" / "out.hdf5"
     with file_size_limit(30_000), pytest.raises(InputError, match="cannot be written: File too large"):
