@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from cosmos_engine.config import nearest
 from cosmos_engine.data.dataset import IMAGE_SUFFIX
+from cosmos_engine.data.proprioception import proprioception
 from cosmos_engine.data.recording import Recording
 from cosmos_engine.errors import InputError
 from policies.images import resize_by_area
@@ -16,14 +17,14 @@ from policies.windows import Frames
 
 
 def load_recorded_frames(
-    recording: Recording, cameras: tuple[str, ...] | None, low_dim: tuple[str, ...], image_size: int
+    recording: Recording, cameras: tuple[str, ...] | None, low_dim: tuple[str, ...] | None, image_size: int
 ) -> Frames:
     """Read the successful episodes of a recording into memory, images at `image_size`.
 
     Args:
         recording: demos.
         cameras: camera names; None for all cameras of the first episode.
-        low_dim: names of low-dimensional observations.
+        low_dim: names of low-dimensional observations; None for the proprioception of each robot.
         image_size: pixels.
 
     Raises:
@@ -35,18 +36,20 @@ def load_recorded_frames(
     if not episodes:
         raise InputError(f"{recording.folder}: holds no successful episode")
     images: dict[str, list[np.ndarray]] = {}
-    vectors: dict[str, list[np.ndarray]] = {name: [] for name in low_dim}
+    vectors: dict[str, list[np.ndarray]] = {}
     actions: list[np.ndarray] = []
     for index in tqdm(episodes, desc="read", unit="episode", leave=False):
         episode = recording.episode(index, cameras)
         for camera in episode.cameras if cameras is None else cameras:
             rgb = episode.cameras[camera].rgb
             images.setdefault(f"{camera}{IMAGE_SUFFIX}", []).append(resize_by_area(rgb, image_size))
-        for name, parts in vectors.items():
+        if low_dim is None:
+            low_dim = proprioception(episode.observations, str(recording.folder))
+        for name in low_dim:
             if name not in episode.observations:
                 known = nearest(name, episode.observations)
                 raise InputError(f"{recording.folder}: episode {index}: no observation {name!r}{known}")
-            parts.append(episode.observations[name])
+            vectors.setdefault(name, []).append(episode.observations[name])
         actions.append(episode.actions)
     for name, parts in images.items():
         if len(parts) != len(episodes):

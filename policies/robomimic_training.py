@@ -34,7 +34,7 @@ from policies.run_folder import claim
 from policies.training import dataset_fingerprint
 from policies.training_log import TrainingLog
 from policies.training_state import STATE_FILE, update_rng
-from policies.windows import DEFAULT_LOW_DIM, Frames, choose_observations, draw_windows, load_frames
+from policies.windows import Frames, choose_observations, draw_windows, load_frames
 
 RUN_FILE = "train.yaml"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # torch's names for Adam's state
@@ -46,7 +46,7 @@ class RobomimicTrainConfig:
 
     network: RobomimicNetworkConfig = field(default_factory=RobomimicNetworkConfig)
     cameras: tuple[str, ...] | None = None  # camera names; none said: all of the data; []: no camera
-    low_dim: tuple[str, ...] = DEFAULT_LOW_DIM
+    low_dim: tuple[str, ...] | None = None  # none said: proprioception
     updates: int = 300_000
     batch_size: int = 16
     learning_rate: float = 1e-4

@@ -26,7 +26,7 @@ from policies.policy import PolicySpec
 from policies.run_folder import claim
 from policies.training_log import TrainingLog
 from policies.training_state import STATE_FILE, TrainingState, learning_rate_at, update_rng
-from policies.windows import DEFAULT_LOW_DIM, Frames, choose_observations, draw_windows, load_frames, split_by_source
+from policies.windows import Frames, choose_observations, draw_windows, load_frames, split_by_source
 
 RUN_FILE = "train.yaml"
 VALIDATION_WINDOWS = 256
@@ -38,7 +38,7 @@ class TrainConfig:
 
     policy: DiffusionPolicyConfig = field(default_factory=DiffusionPolicyConfig)
     cameras: tuple[str, ...] | None = None  # camera names; none said: all of the dataset; []: no camera
-    low_dim: tuple[str, ...] = DEFAULT_LOW_DIM  # `object` is privileged, a real robot does not see it
+    low_dim: tuple[str, ...] | None = None  # none said: proprioception; `object` is privileged, no real robot sees it
     updates: int = 5000
     batch_size: int = 32  # windows per update, of all processes together
     noises_per_window: int = 2  # noised copies of each window; more of them spare the encoders

@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from cosmos_engine.config import nearest
 from cosmos_engine.data.dataset import IMAGE_SUFFIX, Dataset
+from cosmos_engine.data.episode import RESERVED_NAMES
 from cosmos_engine.data.frame_cache import FrameForm, decoded_images
+from cosmos_engine.data.proprioception import proprioception
 from cosmos_engine.errors import InputError
 from policies.diffusion import WindowBatch
 from policies.images import resize_by_area
-
-DEFAULT_LOW_DIM = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,23 @@ def _taken(array: np.ndarray, indices: Int64[np.ndarray, "b t"]) -> np.ndarray:
     return np.take(array, indices, axis=0, mode="clip")
 
 
-def choose_observations(dataset: Dataset, cameras: tuple[str, ...] | None, low_dim: tuple[str, ...]) -> list[str]:
+def choose_observations(
+    dataset: Dataset, cameras: tuple[str, ...] | None, low_dim: tuple[str, ...] | None
+) -> list[str]:
     """Return the names of the observations to train on: cameras first, then low-dimensional ones.
 
     Args:
         dataset: what to choose from.
         cameras: camera names without the "_image" of their arrays; None for all cameras.
-        low_dim: names of low-dimensional arrays.
+        low_dim: names of low-dimensional arrays; None for the proprioception of each robot.
 
     Raises:
-        InputError: names a camera or array that the dataset lacks; if nothing at all is chosen.
+        InputError: names a camera or array that the dataset lacks; if nothing at all is chosen, or None finds nothing.
     """
     chosen = [f"{camera}{IMAGE_SUFFIX}" for camera in (dataset.cameras if cameras is None else cameras)]
+    if low_dim is None:
+        vectors = {name for name in dataset.keys if not name.endswith(IMAGE_SUFFIX)}.difference(RESERVED_NAMES)
+        low_dim = proprioception(vectors, str(dataset.path))
     for name in [*chosen, *low_dim]:
         if name not in dataset.keys:
             raise InputError(f"{dataset.path}: no observation {name!r}{nearest(name, dataset.keys)}")

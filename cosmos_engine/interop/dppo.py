@@ -24,12 +24,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cosmos_engine.data.atomic import atomic_file, make_folder, storage_errors, write_file
+from cosmos_engine.data.proprioception import proprioception
 from cosmos_engine.errors import InputError
 from cosmos_engine.interop.export_source import ExportedEpisode, ExportSource, chosen
 from cosmos_engine.interop.workspace import RESULT, workspace
 
-# Of DPPO's script; a transport task has those of robot1 too.
-_DEFAULT_LOW_DIM = ("eef_pos", "eef_quat", "gripper_qpos")
 _OBJECT = "object"
 _EPSILON = 1e-6
 
@@ -116,13 +115,8 @@ def _low_dim(episode: ExportedEpisode, options: DppoOptions) -> list[str]:
     known = sorted(episode.observations)
     if options.low_dim:
         return chosen(options.low_dim, known, "low_dim")
-    robots = sorted({name.partition("_")[0] for name in known if name.startswith("robot") and "_" in name})
-    names = [f"{robot}_{part}" for robot in robots for part in _DEFAULT_LOW_DIM if f"{robot}_{part}" in known]
-    if not options.cameras and _OBJECT in known:
-        names.append(_OBJECT)
-    if not names:
-        raise InputError(f"low_dim: no robot0_eef_pos or the like here; say low_dim=[...], of {', '.join(known)}")
-    return names
+    privileged = [_OBJECT] if not options.cameras and _OBJECT in known else []
+    return [*proprioception(known, "low_dim"), *privileged]
 
 
 def _check_sizes(episode: ExportedEpisode, options: DppoOptions) -> None:

@@ -101,8 +101,9 @@ def test_unknown_observations_are_named_with_the_nearest(dataset_of: Callable[..
         choose_observations(dataset, ("agentviev",), ())
 
 
-def test_all_cameras_are_the_default(dataset_of: Callable[..., Path], tmp_path: Path) -> None:
+def test_all_cameras_and_proprioception_are_the_default(dataset_of: Callable[..., Path], tmp_path: Path) -> None:
     dataset = Dataset(dataset_of(tmp_path / "d.zarr", demos=1))
+    assert choose_observations(dataset, None, None) == ["agentview_image", "robot0_eef_pos"]
     assert choose_observations(dataset, None, ("goal",)) == ["agentview_image", "goal"]
 
 
