@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from isaac_ext.appearance import AppearanceLayer
 from isaac_ext.capture import PassCapture, PassFrame
 from isaac_ext.demo import observations, state_parts
 from isaac_ext.franka import CUBE, FRONT, HAND, ROBOT, SETTLE_UPDATES, TARGET_M, WRIST, FrankaConfig, build, cube_start
+from isaac_ext.look import XYZ, SceneLook
 from isaac_ext.recorder_config import camera_names, whole_ratio
 from isaac_ext.roles import StageRoles
 from isaac_ext.stage import BodyPoses, body_paths, is_under
@@ -21,6 +21,12 @@ from isaac_ext.tape import TapeRows
 
 HORIZON_S = 10.0
 WARM_UP_FRAMES = 3
+# A shift of the background puts a floor around the work area and two walls behind it, as the front camera looks: the
+# scene has neither, its one ground is what the table-top's table is. The robot reaches 0.85 m; the floor lies higher by
+# what RTX needs to tell the two apart.
+_WORK_AREA_M = ((-0.5, 0.9), (-0.7, 0.9))
+_ROOM_M = ((-1.6, 2.6), (-1.8, 2.6))
+_WALL_M, _FLOOR_M = 2.0, 0.002
 
 
 class FrankaArena:
@@ -52,27 +58,37 @@ class FrankaArena:
         self._capture.close()
         self._looks.close()
 
-    def look(self, light_factor: float, light_rgb: list[float] | None, paint: Mapping[str, list[float]]) -> None:
-        """Change what the cameras see, from the authored look.
-
-        Args:
-            light_factor: of every light's intensity.
-            light_rgb: colour of every light, or None for its own.
-            paint: `robot`, `manipulated` or `scene` -> linear rgb of a new surface.
+    def look(self, look: SceneLook) -> None:
+        """Change what the cameras see, from the authored look; where that fails the authored look is left.
 
         Raises:
-            InputError: another word, or nothing of that kind on the stage.
+            InputError: nothing of a kind that the look changes is on the stage.
         """
         self._looks.begin()
-        if light_factor != 1.0:
-            self._looks.scale_lights(light_factor)
-        if light_rgb is not None:
-            self._looks.tint_lights((light_rgb[0], light_rgb[1], light_rgb[2]))
-        paths = {"robot": [ROBOT], "manipulated": [CUBE], "scene": self._scene_paths()}
-        for word, rgb in paint.items():
-            if not paths.get(word):
-                raise InputError(f"look: {word!r} is none of {', '.join(paths)}, or the stage has none of it")
-            self._looks.paint(paths[word], (rgb[0], rgb[1], rgb[2]))
+        try:
+            self._show(look)
+        except InputError:
+            self._looks.begin()
+            raise
+
+    def _show(self, look: SceneLook) -> None:
+        if look.light_factor != 1.0:
+            self._looks.scale_lights(look.light_factor)
+        if look.light_rgb is not None:
+            self._looks.tint_lights(look.light_rgb)
+        paths = {"robot": [ROBOT], "object": [CUBE], "table": self._scene_paths()}
+        quads = {"floor": _floor_quads(), "wall": _wall_quads()}
+        for place, surface in look.surfaces.items():
+            if place in quads:
+                self._looks.put_up(place, quads[place], surface)
+            elif paths[place]:
+                self._looks.cover(paths[place], surface)
+            else:
+                raise InputError(f"look: the stage has no {place}")
+        if any(look.camera_move_m) or any(look.camera_turn_rad):
+            self._looks.move_camera(FRONT, look.camera_move_m, look.camera_turn_rad)
+        for seen in look.bystanders:
+            self._looks.stand(seen)
 
     async def reset(self, seed: int) -> None:
         """Start the episode of a seed: the start of the demo of that seed, under any look."""
@@ -161,6 +177,31 @@ class FrankaArena:
         ]
 
 
+def _floor_quads() -> list[list[XYZ]]:
+    """Return the floor around the work area: four strips, corners anticlockwise from above, metres."""
+    (x_min, x_max), (y_min, y_max) = _WORK_AREA_M
+    (x_first, x_last), (y_first, y_last) = _ROOM_M
+    strips = (
+        (x_first, x_min, y_first, y_last),
+        (x_max, x_last, y_first, y_last),
+        (x_min, x_max, y_first, y_min),
+        (x_min, x_max, y_max, y_last),
+    )
+    return [
+        [(left, low, _FLOOR_M), (right, low, _FLOOR_M), (right, high, _FLOOR_M), (left, high, _FLOOR_M)]
+        for left, right, low, high in strips
+    ]
+
+
+def _wall_quads() -> list[list[XYZ]]:
+    """Return the walls behind the robot and at the side that the front camera looks to, metres."""
+    (x_first, x_last), (y_first, y_last) = _ROOM_M
+    return [
+        [(x_first, y_first, 0.0), (x_first, y_last, 0.0), (x_first, y_last, _WALL_M), (x_first, y_first, _WALL_M)],
+        [(x_last, y_first, 0.0), (x_first, y_first, 0.0), (x_first, y_first, _WALL_M), (x_last, y_first, _WALL_M)],
+    ]
+
+
 async def serve(arena: FrankaArena, connection: socket.socket) -> None:
     """Answer the engine's process until it says `close` or goes away.
 
@@ -188,7 +229,7 @@ async def _answer(
 ) -> None:
     ask = head["ask"]
     if ask == "look":
-        arena.look(float(head["light_factor"]), head["light_rgb"], head["paint"])
+        arena.look(SceneLook.from_message(head["look"]))
         wire.send(connection, {})
     elif ask == "state":
         wire.send(connection, {}, {"state": arena.state()})

@@ -122,6 +122,18 @@ def set_label(stage: Any, path: str, label: str, taxonomy: str = CLASS_TAXONOMY)
     api.CreateLabelsAttr([label])
 
 
+def matrix_of(prim: Any) -> Any:
+    """Give a prim one matrix in place of its own operations, in the layer that is being edited; return its attribute.
+
+    The caller sets it: from the prim's own space to its parent's, for row vectors.
+    """
+    from pxr import Sdf
+
+    attribute = prim.CreateAttribute(_MATRIX_OP, Sdf.ValueTypeNames.Matrix4d, False)
+    prim.CreateAttribute("xformOpOrder", Sdf.ValueTypeNames.TokenArray, False).Set([_MATRIX_OP])
+    return attribute
+
+
 class PoseLayer:
     """An anonymous layer over the stage that holds recorded poses; `close` gives the stage back as it was.
 
@@ -155,9 +167,8 @@ class PoseLayer:
         self._matrices = []
         with Usd.EditContext(stage, self._layer):
             for prim, matrix in zip(self._bodies, local, strict=True):
-                attribute = prim.CreateAttribute(_MATRIX_OP, Sdf.ValueTypeNames.Matrix4d, False)
+                attribute = matrix_of(prim)
                 attribute.Set(matrix)
-                prim.CreateAttribute("xformOpOrder", Sdf.ValueTypeNames.TokenArray, False).Set([_MATRIX_OP])
                 self._matrices.append(attribute)
 
     def show(self, poses: BodyPoses) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
+
+from cosmos_engine.config import find_config, load_config
+from cosmos_engine.errors import InputError
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,15 +43,23 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     generate.add_argument("overrides", nargs="*", metavar="key=value", help="changes, as in out=here demos.episodes=50")
     generate.set_defaults(run=_generate)
 
-    benchmark = actions.add_parser("benchmark", help="measure policies in Isaac Sim, under changed lights and surfaces")
-    benchmark.add_argument("policies", nargs="+", type=Path, metavar="RUN", help="folders of `cosmos-engine train`")
+    benchmark = actions.add_parser("benchmark", help="measure policies in Isaac Sim, under the benchmark's shifts")
+    benchmark.add_argument(
+        "policies",
+        nargs="+",
+        metavar="RUN",
+        help="folders of `cosmos-engine train`; shifts.<shift>.<key>=value changes a strength",
+    )
     benchmark.add_argument("--config", default="franka_pick_place", help="as of generate; its demos' scene is used")
     benchmark.add_argument("--shifts", default="all", help="names separated by commas, or all (the default)")
+    benchmark.add_argument(
+        "--strengths", default="default", metavar="NAME", help="a name in configs/shifts or a YAML file"
+    )
     benchmark.add_argument("--trials", type=int, default=20, help="per policy and shift (default 20)")
     benchmark.add_argument("--isaac-path", type=Path, metavar="DIR", help=where)
     benchmark.add_argument("--device", default="auto", help="of the policies: auto, cpu or cuda[:n]")
     benchmark.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same command resumes it")
-    benchmark.set_defaults(run=_benchmark)
+    benchmark.set_defaults(run=_benchmark, overrides=[])
 
     pictures = actions.add_parser("pictures", help="write the middle frame of a demo and its variants (PNG)")
     pictures.add_argument("dataset", type=Path, metavar="DATASET")
@@ -98,7 +110,6 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _selfcheck(args: argparse.Namespace) -> int:
     from cosmos_engine.data.atomic import make_folder
-    from cosmos_engine.errors import InputError
     from isaac_ext.outside.generate import run_headless
     from isaac_ext.outside.isaac_sim import find_isaac_sim
 
@@ -112,44 +123,49 @@ def _selfcheck(args: argparse.Namespace) -> int:
 
 def _generate(args: argparse.Namespace) -> int:
     from cosmos_engine.cli import main
-    from cosmos_engine.config import load_config
     from isaac_ext.outside.generate import GenerateConfig, generate
 
-    return generate(load_config(GenerateConfig, _config_file(args.config), args.overrides), main)
+    return generate(load_config(GenerateConfig, _config_file("isaac", args.config), args.overrides), main)
 
 
 def _benchmark(args: argparse.Namespace) -> int:
-    from cosmos_engine.config import load_config
     from cosmos_engine.device import choose_device
-    from isaac_ext.outside.environment import SHIFTS, IsaacArena
+    from cosmos_engine.sim.strengths import ShiftStrengths, overlaps
+    from isaac_ext.outside.environment import IsaacArena
     from isaac_ext.outside.generate import GenerateConfig
     from isaac_ext.outside.isaac_sim import find_isaac_sim
     from policies.benchmark import BenchmarkConfig, Contestant, choose_shifts, markdown_table, run_benchmark
     from policies.checkpoint import load_policy
 
-    scene = load_config(GenerateConfig, _config_file(args.config)).demos
-    shifts = choose_shifts(args.shifts, SHIFTS)
+    overrides = [text for text in args.policies if "=" in text] + args.overrides
+    folders = [Path(text) for text in args.policies if "=" not in text]
+    if not folders:
+        raise InputError("isaac benchmark: expected at least one folder of `cosmos-engine train`")
+    strengths = load_config(ShiftStrengths, _config_file("shifts", args.strengths))
+    # One Isaac Sim fills a GPU; trials run one after another.
+    defaults = BenchmarkConfig(trials=args.trials, environments=1, camera="front", shifts=strengths)
+    config = load_config(BenchmarkConfig, None, overrides, defaults)
+    for line in overlaps(config.shifts):
+        print(f"cosmos-engine isaac benchmark: note: shifts.{line}", file=sys.stderr)
+    shifts = choose_shifts(args.shifts, IsaacArena.shifts)
+    scene = load_config(GenerateConfig, _config_file("isaac", args.config)).demos
     device = choose_device(args.device)
     contestants = []
-    for folder in args.policies:
+    for folder in folders:
         loaded = load_policy(folder, device)
         contestants.append(
             Contestant(
                 folder.resolve().name, loaded.policy, str(folder), loaded.weights_sha256, demo_seeds=loaded.seen_seeds
             )
         )
-    # One Isaac Sim fills a GPU; trials run one after another.
-    config = BenchmarkConfig(trials=args.trials, environments=1, camera="front")
-    result = run_benchmark(contestants, IsaacArena(find_isaac_sim(args.isaac_path), scene), shifts, config, args.out)
-    print(markdown_table(result))
+    arena = IsaacArena(find_isaac_sim(args.isaac_path), scene, config.shifts)
+    print(markdown_table(run_benchmark(contestants, arena, shifts, config, args.out)))
     return 0
 
 
-def _config_file(name: str) -> Path:
-    from cosmos_engine.config import find_config
-
+def _config_file(group: str, name: str) -> Path:
     path = Path(name)
-    return path if path.suffix in {".yaml", ".yml"} else find_config(f"isaac/{name}")
+    return path if path.suffix in {".yaml", ".yml"} else find_config(f"{group}/{name}")
 
 
 def _pictures(args: argparse.Namespace) -> int:

@@ -8,9 +8,9 @@ import secrets
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,20 @@ from jaxtyping import Float32, Float64
 from cosmos_engine.config import nearest
 from cosmos_engine.data.episode import InstanceLabel
 from cosmos_engine.errors import InputError
-from cosmos_engine.sim.colors import COLORS, light_rgb
 from cosmos_engine.sim.environment import CameraFrame, Environment, Observation, StepResult
-from cosmos_engine.sim.ranges import SHIFT_BRIGHT_LEVEL, SHIFT_COOL_MIRED, SHIFT_DIM_LEVEL, SHIFT_WARM_MIRED
+from cosmos_engine.sim.sensor import SensorModel
+from cosmos_engine.sim.shifts import SHIFTS
+from cosmos_engine.sim.strengths import ShiftStrengths
 from isaac_ext import wire
 from isaac_ext.engine import engine_environment
 from isaac_ext.franka import FrankaConfig
 from isaac_ext.outside.isaac_sim import IsaacSim
 from isaac_ext.outside.layout import bring_h5py, install, this_python
+from isaac_ext.outside.shifts import drawn_look
 
 _START_S = 900.0
 """Isaac Sim's first start compiles shaders, which takes minutes."""
 _END_S = 60.0
-VANILLA = "vanilla"
-PAINTED = {"table_color": "scene", "robot_color": "robot", "object_color": "manipulated"}
-SHIFTS = (VANILLA, "light_intensity", "light_color", *PAINTED, "everything")
-"""The table-top's shifts, as far as they are made by prim: lights by the same ranges, surfaces in one colour."""
 
 
 class IsaacEnvironment:
@@ -61,6 +59,9 @@ class IsaacEnvironment:
         self._config = config
         self._stack = stack
         self._closed = False
+        self._textures = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cosmos_engine_textures_")))
+        self._sensor: SensorModel | None = None
+        self._control_step = 0
         self._labels: dict[int, InstanceLabel] = {}
         self._low, self._passes = self._seen(self._ask({"ask": "reset", "seed": config.seed}))
 
@@ -134,10 +135,12 @@ class IsaacEnvironment:
 
     def reset(self, seed: int) -> Observation:
         """Start the episode of a seed."""
+        self._control_step = 0
         return self._take({"ask": "reset", "seed": seed})
 
     def step(self, action: Float32[np.ndarray, " a"]) -> StepResult:
         """Follow targets for one control step; the reward is 1 where the cube lies at the target."""
+        self._control_step += 1
         observation = self._take({"ask": "step"}, {"action": np.asarray(action, np.float64)})
         return StepResult(observation, float(self._success), self._success, self._truncated and not self._success)
 
@@ -167,13 +170,15 @@ class IsaacEnvironment:
         """Tell whether the cube lies at the target."""
         return self._success
 
-    def look(self, shift: str, seed: int) -> None:
+    def look(self, shift: str, seed: int, strengths: ShiftStrengths) -> None:
         """Give the scene the look of a shift, drawn from a seed; it shows from the next reset or step on.
 
         Raises:
-            InputError: no such shift, or the stage has nothing of that kind.
+            InputError: no such shift, or the stage has nothing of the kind that it changes.
         """
-        self._ask({"ask": "look", **drawn_look(shift, seed)})
+        look, sensor = drawn_look(shift, seed, strengths, self._config, self._textures)
+        self._ask({"ask": "look", "look": asdict(look)})
+        self._sensor = sensor
 
     def close(self) -> None:
         """End Isaac Sim; a second call does nothing."""
@@ -211,18 +216,27 @@ class IsaacEnvironment:
             if name.startswith("pass/"):
                 _, camera, kind = name.split("/")
                 passes.setdefault(camera, {})[kind] = array
-        return low, {camera: CameraFrame(**frame) for camera, frame in passes.items()}
+        frames = {camera: CameraFrame(**frame) for camera, frame in passes.items()}
+        return low, {camera: self._sensed(frame, index) for index, (camera, frame) in enumerate(frames.items())}
+
+    def _sensed(self, frame: CameraFrame, camera: int) -> CameraFrame:
+        """Return a frame as the look's sensor sees it."""
+        if self._sensor is None:
+            return frame
+        rng = self._sensor.frame_rng(camera, self._control_step)
+        return replace(frame, rgb=self._sensor.developed(frame.rgb, rng))
 
 
 class IsaacArena:
-    """Isaac Sim as the benchmark's `Arena`: one environment, the shifts of `SHIFTS`."""
+    """Isaac Sim as the benchmark's `Arena`: one environment, all shifts."""
 
-    shifts: tuple[str, ...] = SHIFTS
+    shifts: tuple[str, ...] = tuple(SHIFTS)
 
-    def __init__(self, isaac: IsaacSim, config: FrankaConfig) -> None:
-        """Take what `make` starts."""
+    def __init__(self, isaac: IsaacSim, config: FrankaConfig, strengths: ShiftStrengths) -> None:
+        """Take what `make` starts, and the strengths of the shifts."""
         self._isaac = isaac
         self._config = config
+        self._strengths = strengths
 
     @property
     def task(self) -> str:
@@ -236,38 +250,7 @@ class IsaacArena:
     def prepare(self, environment: Environment, shift: str, seed: int) -> None:
         """Give the environment the look that it has under a shift in the trial of that seed."""
         assert isinstance(environment, IsaacEnvironment)
-        environment.look(shift, seed)
-
-
-def drawn_look(shift: str, seed: int) -> dict[str, Any]:
-    """Return the look of a shift in the trial of a seed, as `isaac_ext.arena.FrankaArena.look` takes it.
-
-    Raises:
-        InputError: no such shift.
-    """
-    if shift not in SHIFTS:
-        raise InputError(f"shift {shift!r}: unknown{nearest(shift, SHIFTS)}")
-    rng = np.random.default_rng((seed, SHIFTS.index(shift)))
-    look: dict[str, Any] = {"light_factor": 1.0, "light_rgb": None, "paint": {}}
-    if shift in ("light_intensity", "everything"):
-        look["light_factor"] = float(rng.uniform(*_one_of(rng, SHIFT_DIM_LEVEL, SHIFT_BRIGHT_LEVEL)))
-    if shift in ("light_color", "everything"):
-        mired = rng.uniform(*_one_of(rng, SHIFT_COOL_MIRED, SHIFT_WARM_MIRED))
-        look["light_rgb"] = _linear(light_rgb(1e6 / mired))
-    for name, role in PAINTED.items():
-        if shift in (name, "everything"):
-            look["paint"][role] = _linear(COLORS[str(rng.choice(sorted(COLORS)))])
-    return look
-
-
-def _one_of(rng: np.random.Generator, *ranges: tuple[float, float]) -> tuple[float, float]:
-    return ranges[int(rng.integers(len(ranges)))]
-
-
-def _linear(srgb: Sequence[float]) -> list[float]:
-    """Return linear light, which USD wants, of an sRGB colour (IEC 61966-2-1)."""
-    values = np.asarray(srgb, np.float64)
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).tolist()
+        environment.look(shift, seed, self._strengths)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

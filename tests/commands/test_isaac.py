@@ -89,7 +89,7 @@ sys.meta_path.insert(0, Refuse())
 import cosmos_engine, isaac_ext
 for module in (cosmos_engine, isaac_ext):
     assert module.__file__.startswith(folder), module.__file__
-import isaac_ext.selfcheck, isaac_ext.session, isaac_ext.franka, isaac_ext.headless
+import isaac_ext.arena, isaac_ext.selfcheck, isaac_ext.session, isaac_ext.franka, isaac_ext.headless
 from isaac_ext.demo import episode, observations
 from isaac_ext.tape import TapeRows
 from isaac_ext.stage import BodyPoses
@@ -290,6 +290,24 @@ def test_generate_refuses_before_isaac_sim_is_started(overrides: list[str], line
         generate.generate(
             load_config(generate.GenerateConfig, None, [*overrides, "isaac_path=/nowhere"]), lambda words: 0
         )
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["shifts.table_texture.scale=[1,2]"], "expected at least one folder of `cosmos-engine train`"),
+        (["run", "--shifts", "tabel_texture"], "shift 'tabel_texture': unknown; did you mean 'table_texture'"),
+        (["run", "--strengths", "defualt"], "config 'shifts/defualt': .*did you mean 'shifts/default'"),
+        (["run", "shifts.table_textur.scale=[1,2]"], "unknown key 'shifts.table_textur.scale'; did you mean"),
+        (["run", "shifts.camera_pose.turn_deg=[5,1]"], "camera_pose.turn_deg: expected two numbers in"),
+        (["run", "--config", "franka"], "config 'isaac/franka': .*did you mean 'isaac/franka_pick_place'"),
+        (["run"], "run: holds no policy"),
+    ],
+)
+def test_benchmark_refuses_before_isaac_sim_is_started(isaac, words: list[str], line: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=line):
+        isaac("benchmark", *words, "--isaac-path", "/nowhere", "--out", tmp_path / "bench")
+    assert not (tmp_path / "bench").exists()
 
 
 def test_selfcheck_wants_a_new_folder(isaac, isaac_sim: Path, tmp_path: Path) -> None:

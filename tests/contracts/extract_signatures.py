@@ -1,8 +1,9 @@
-"""Write `signatures_sources.json` anew from a checkout of Isaac Sim's public sources:
+"""Write `signatures_sources.json` and `shader_inputs.json` anew from a checkout of Isaac Sim's public sources:
 
     python tests/contracts/extract_signatures.py CHECKOUT
 
-Only names of parameters and plain defaults are kept, nothing else of the sources. `signatures_closed.json`, of modules
+Only names of parameters and plain defaults are kept, of shaders the names and types of inputs; nothing else of the
+sources. `signatures_closed.json`, of modules
 whose sources are not public, is kept by hand.
 """
 
@@ -29,6 +30,10 @@ FRANKA_6 = (
 )
 FRANKA_METHODS = ("setup_scene", "forward", "is_done", "reset", "cube", "robot")
 BOTH = ("5.1", "6.0")
+# Shader of a material -> the module whose table of inputs says what there is.
+SHADERS = {
+    "OmniPBR": f"{EXTENSIONS}/isaacsim.core.experimental.materials/python/impl/visual_materials/omni_pbr.py",
+}
 
 # Public name -> (class in the file or None for functions, file by version, members).
 WANTED: list[tuple[str, str, dict[str, str], tuple[str, ...]]] = [
@@ -133,6 +138,30 @@ def main(checkout: Path) -> None:
     path = Path(__file__).with_name("signatures_sources.json")
     path.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n", encoding="utf-8")
     print(f"{path}: {len(found)} names")
+    inputs = {
+        shader: {version: _shader_inputs(_source(checkout, TAGS[version], file)) for version in BOTH}
+        for shader, file in SHADERS.items()
+    }
+    path = Path(__file__).with_name("shader_inputs.json")
+    path.write_text(json.dumps(inputs, indent=1) + "\n", encoding="utf-8")
+    print(f"{path}: {', '.join(inputs)}")
+
+
+def _shader_inputs(source: str) -> dict[str, str]:
+    """Return name -> USD type of every input in a module's table: "name": {"type": Sdf.ValueTypeNames.Type, ...}."""
+    found = {}
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Dict):
+            continue
+        for key, value in zip(node.keys, node.values, strict=True):
+            text = ast.unparse(value)
+            # 5.1 has the type alone in the table, 6.0 a dict with a range beside it.
+            kind = text.removeprefix("{'type': ").split(",")[0].rstrip("}")
+            if isinstance(key, ast.Constant) and key.value != "type" and kind.startswith("Sdf.ValueTypeNames."):
+                found[str(key.value)] = kind.rpartition(".")[2]
+    if not found:
+        raise SystemExit("no table of shader inputs in the sources any more")
+    return dict(sorted(found.items()))
 
 
 def _add(found: dict[str, dict[str, Any]], name: str, version: str, node: ast.AST | None) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,50 @@ from franka_controller import Controller
 
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.environment import Environment
+from cosmos_engine.sim.shifts import SHIFTS, SINGLE_SHIFTS
+from cosmos_engine.sim.strengths import ShiftStrengths
 from isaac_ext import arena as arena_module
 from isaac_ext import wire
+from isaac_ext.appearance import ROOT
 from isaac_ext.arena import FrankaArena, serve
-from isaac_ext.franka import CUBE, FrankaConfig
+from isaac_ext.franka import CUBE, FRONT, ROBOT, FrankaConfig
+from isaac_ext.look import SceneLook
 from isaac_ext.outside import environment as environment_module
-from isaac_ext.outside.environment import SHIFTS, IsaacArena, IsaacEnvironment, drawn_look
+from isaac_ext.outside.environment import IsaacArena, IsaacEnvironment
 from isaac_ext.outside.isaac_sim import IsaacSim
 from policies.benchmark import Arena, BenchmarkConfig, Contestant, run_benchmark
 from policies.policy import PolicySpec
 
+STRENGTHS = ShiftStrengths()
 CONFIG = FrankaConfig(folder="unused", height=32, width=48, control_hz=20.0)
+
+
+def flat(stage: Any) -> str:
+    """Return all that a renderer and physics see of a stage."""
+    return str(stage.Flatten(addSourceFileComment=False).ExportToString())
+
+
+def shown_on(stage: Any) -> list[str]:
+    """Return the shifts whose change is on the stage, in their order."""
+    from pxr import UsdGeom, UsdLux, UsdShade
+
+    def is_covered(path: str) -> bool:
+        prim = stage.GetPrimAtPath(path)
+        return bool(prim and UsdShade.MaterialBindingAPI(prim).ComputeBoundMaterial()[0])
+
+    light = UsdLux.LightAPI(stage.GetPrimAtPath("/World/Light"))
+    camera = UsdGeom.Xformable(stage.GetPrimAtPath(FRONT))
+    found = {
+        "light_intensity": light.GetIntensityAttr().Get() != 1000.0,
+        "light_color": tuple(light.GetColorAttr().Get()) != (1.0, 1.0, 1.0),
+        "background": all(is_covered(f"{ROOT}/{name}") for name in ("wall", "floor")),
+        "table_texture": is_covered("/World/Table"),
+        "robot_texture": is_covered(f"{ROBOT}/panda_hand/visuals"),
+        "object_color": is_covered(f"{CUBE}/visuals"),
+        "distractors": bool(stage.GetPrimAtPath(f"{ROOT}/bystander_1")),
+        "camera_pose": "cosmos" in camera.GetOrderedXformOps()[0].GetOpName(),
+    }
+    return [name for name, is_shown in found.items() if is_shown]
 
 
 @pytest.fixture
@@ -93,21 +127,54 @@ def test_step_follows_the_targets_for_one_control_step(acted) -> None:
     environment.set_state(state)
 
 
-def test_looks_change_the_stage_and_vanilla_gives_it_back(acted) -> None:
-    from pxr import UsdLux, UsdShade
-
+@pytest.mark.parametrize("shift", SINGLE_SHIFTS)
+def test_each_shift_changes_what_it_names_and_vanilla_gives_it_back(acted, shift: str) -> None:
     kit, environment = acted
     stage = kit.world.stage
-    light = UsdLux.LightAPI(stage.GetPrimAtPath("/World/Light"))
-    environment.look("everything", 5)
-    look = drawn_look("everything", 5)
-    assert light.GetIntensityAttr().Get() == pytest.approx(1000 * look["light_factor"])
-    assert tuple(light.GetColorAttr().Get()) == pytest.approx(tuple(look["light_rgb"]))
-    for path in (f"{CUBE}/visuals", "/World/robot/panda_hand/visuals", "/World/Table"):
-        assert UsdShade.MaterialBindingAPI(stage.GetPrimAtPath(path)).ComputeBoundMaterial()[0]
-    environment.look("vanilla", 5)
-    assert light.GetIntensityAttr().Get() == 1000.0
-    assert not UsdShade.MaterialBindingAPI(stage.GetPrimAtPath("/World/Table")).ComputeBoundMaterial()[0]
+    environment.reset(0)
+    authored, before = flat(stage), environment.render_passes("front")
+    environment.look(shift, 5, STRENGTHS)
+    shown = shown_on(stage)
+    environment.reset(0)
+    after = environment.render_passes("front")
+    if shift == "camera_noise":
+        assert shown == []
+        assert not np.array_equal(after.rgb, before.rgb)
+        np.testing.assert_array_equal(after.depth_m, before.depth_m)
+    else:
+        assert shown == [shift]
+        assert np.allclose(after.world_from_camera, before.world_from_camera) == (shift != "camera_pose")
+    environment.look("vanilla", 5, STRENGTHS)
+    environment.reset(0)
+    assert flat(stage) == authored
+    np.testing.assert_array_equal(environment.render_passes("front").rgb, before.rgb)
+
+
+def test_everything_shows_all_of_it_and_physics_is_as_it_was(acted) -> None:
+    kit, environment = acted
+    environment.reset(0)
+    plain = environment.step(np.array([0.2, 0.04], np.float32)).observation
+    environment.look("everything", 5, STRENGTHS)
+    assert shown_on(kit.world.stage) == [shift for shift in SINGLE_SHIFTS if shift != "camera_noise"]
+    environment.reset(0)
+    shifted = environment.step(np.array([0.2, 0.04], np.float32)).observation
+    for name, array in plain.items():
+        assert np.array_equal(shifted[name], array) == (not name.endswith("_image")), name
+
+
+def test_sensor_noise_is_new_in_every_frame_and_the_same_when_a_trial_is_repeated(acted) -> None:
+    _, environment = acted
+    environment.look("camera_noise", 5, STRENGTHS)
+    still = np.array([0.0, 0.04], np.float32)
+    runs = []
+    for _ in range(2):
+        first = environment.reset(0)
+        runs.append((first, environment.step(still).observation))
+        np.testing.assert_array_equal(environment.observe()["front_image"], environment.render_passes("front").rgb)
+    for camera in ("front_image", "wrist_image"):
+        assert not np.array_equal(runs[0][0][camera], runs[0][1][camera])
+        for one, other in zip(*runs, strict=True):
+            np.testing.assert_array_equal(one[camera], other[camera])
 
 
 def test_wrong_questions_are_answered_with_a_line_and_nothing_else_breaks(acted) -> None:
@@ -122,7 +189,15 @@ def test_wrong_questions_are_answered_with_a_line_and_nothing_else_breaks(acted)
         environment._ask({"ask": "dance"})
     kit.world.stage.RemovePrim("/World/Light")
     with pytest.raises(InputError, match="lights: the stage has none"):
-        environment.look("light_intensity", 0)
+        environment.look("everything", 0, STRENGTHS)
+    assert "CosmosEngineLook" not in flat(kit.world.stage)
+    with pytest.raises(InputError, match="look: 'ceiling' is none of table"):
+        environment._ask({"ask": "look", "look": asdict(SceneLook()) | {"surfaces": {"ceiling": {}}}})
+    kit.world.stage.RemovePrim("/World/Table")
+    with pytest.raises(InputError, match="look: the stage has no table"):
+        environment.look("table_texture", 0, STRENGTHS)
+    with pytest.raises(InputError, match="shift 'light_colour': unknown; did you mean 'light_color'"):
+        environment.look("light_colour", 0, STRENGTHS)
     assert environment.step(np.zeros(2, np.float32)).reward == 0.0
 
 
@@ -155,11 +230,12 @@ class Still:
 
 def test_benchmark_runs_policies_in_isaac_sim_under_its_shifts(acted, tmp_path: Path, monkeypatch) -> None:
     _, environment = acted
-    arena = IsaacArena(IsaacSim(tmp_path, tmp_path, (6, 0)), CONFIG)
+    arena = IsaacArena(IsaacSim(tmp_path, tmp_path, (6, 0)), CONFIG, STRENGTHS)
     assert isinstance(arena, Arena)
+    assert arena.shifts == tuple(SHIFTS)
     monkeypatch.setattr(IsaacArena, "make", lambda self: environment)
     looks: list[str] = []
-    monkeypatch.setattr(IsaacEnvironment, "look", lambda self, shift, seed: looks.append(shift))
+    monkeypatch.setattr(IsaacEnvironment, "look", lambda self, shift, *_: looks.append(shift))
     contestant = Contestant("still", Still(), "none", "0" * 64, frozenset())
     config = BenchmarkConfig(trials=2, environments=1, camera="front", videos=1)
     result = run_benchmark([contestant], arena, ["vanilla", "light_color"], config, tmp_path / "out")
@@ -168,20 +244,6 @@ def test_benchmark_runs_policies_in_isaac_sim_under_its_shifts(acted, tmp_path: 
         ("light_color", 2, 0, 0),
     ]
     assert looks == ["vanilla"] * 2 + ["light_color"] * 2
-
-
-@pytest.mark.parametrize("shift", SHIFTS)
-def test_look_of_a_shift_follows_from_the_seed(shift: str) -> None:
-    assert drawn_look(shift, 4) == drawn_look(shift, 4)
-    plain = drawn_look("vanilla", 4)
-    assert (drawn_look(shift, 4) == plain) == (shift == "vanilla")
-    if shift != "vanilla":
-        assert any(drawn_look(shift, 4) != drawn_look(shift, seed) for seed in range(5, 12))
-
-
-def test_unknown_shift_is_answered_with_the_nearest() -> None:
-    with pytest.raises(InputError, match="shift 'light_colour': unknown; did you mean 'light_color'"):
-        drawn_look("light_colour", 0)
 
 
 def test_simulator_that_went_away_is_no_users_mistake() -> None:

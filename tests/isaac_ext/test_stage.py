@@ -1,4 +1,4 @@
-"""Stage, roles and appearance on the real USD library."""
+"""Stage and roles on the real USD library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ pytest.importorskip("pxr")
 from fake_kit import small_stage
 
 from cosmos_engine.errors import InputError
-from isaac_ext.appearance import AppearanceLayer
 from isaac_ext.labels import PrimLabel
 from isaac_ext.roles import StageRoles
 from isaac_ext.stage import (
@@ -148,40 +147,3 @@ def test_pose_layer_refuses_what_has_no_place_and_another_number_of_bodies() -> 
     layer = PoseLayer(stage, [CUBE])
     with pytest.raises(InputError, match="expected poses of 1 bodies, got 2"):
         layer.show(BodyPoses(np.zeros((2, 3)), np.ones((2, 4))))
-
-
-def test_appearance_changes_lights_and_materials_and_gives_them_back() -> None:
-    from pxr import UsdLux, UsdShade
-
-    stage = small_stage()
-    authored = stage.GetRootLayer().ExportToString()
-    looks = AppearanceLayer(stage)
-    light = UsdLux.LightAPI(stage.GetPrimAtPath("/World/Light"))
-    looks.scale_lights(0.5)
-    looks.tint_lights((1.0, 0.5, 0.2))
-    assert light.GetIntensityAttr().Get() == 500.0
-    assert tuple(light.GetColorAttr().Get()) == pytest.approx((1.0, 0.5, 0.2))
-    looks.paint([CUBE], (1.0, 0.0, 0.0))
-    looks.paint(["/World/Table"], (0.0, 0.0, 0.0), texture="wood.png")
-    for path, number in ((f"{CUBE}/visuals", 0), ("/World/Table", 1)):
-        material, _ = UsdShade.MaterialBindingAPI(stage.GetPrimAtPath(path)).ComputeBoundMaterial()
-        assert str(material.GetPath()) == f"/CosmosEngineMaterials/surface_{number}"
-    looks.begin()
-    assert light.GetIntensityAttr().Get() == 1000.0
-    assert not UsdShade.MaterialBindingAPI(stage.GetPrimAtPath(f"{CUBE}/visuals")).ComputeBoundMaterial()[0]
-    looks.scale_lights(2.0)
-    looks.close()
-    assert light.GetIntensityAttr().Get() == 1000.0
-    assert stage.GetRootLayer().ExportToString() == authored
-
-
-def test_appearance_errors_are_one_line() -> None:
-    stage = small_stage()
-    looks = AppearanceLayer(stage)
-    with pytest.raises(InputError, match="expected a factor above 0"):
-        looks.scale_lights(0.0)
-    with pytest.raises(InputError, match="paint: prim '/World/none'"):
-        looks.paint(["/World/none"], (0.0, 0.0, 0.0))
-    stage.RemovePrim("/World/Light")
-    with pytest.raises(InputError, match="lights: the stage has none"):
-        looks.scale_lights(1.0)
