@@ -20,6 +20,7 @@ from yaml import YAMLError, safe_load
 from cosmos_engine.config import as_yaml, load_config
 from cosmos_engine.data.atomic import write_file
 from cosmos_engine.errors import InputError
+from cosmos_engine.tensors import tensors_sha256
 from policies.diffusion import DiffusionPolicy, DiffusionPolicyConfig
 from policies.finetuned import FinetunedPolicy
 from policies.policy import PolicySpec
@@ -145,7 +146,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], state: Mapping
     """Write named tensors and small integers to a safetensors file, atomically; equal content gives equal bytes."""
     # One metadata key: the order of several is not defined, and the bytes would differ from run to run.
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    told = {"state": dict(state), "sha256": _sha256(contiguous, state)}
+    told = {"state": dict(state), "sha256": tensors_sha256(contiguous, state)}
     write_file(path, save(contiguous, metadata={METADATA_KEY: json.dumps(told, sort_keys=True)}))
 
 
@@ -164,8 +165,7 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
         state, sha256 = dict(told["state"]), told["sha256"]
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path}: not a checkpoint of this version, or truncated: {error}") from error
-    # safetensors has no checksum: a flipped bit would be a weight like any other.
-    if sha256 != _sha256(tensors, state):
+    if sha256 != tensors_sha256(tensors, state):
         raise InputError(f"{path}: damaged: the tensors are not those that were written")
     return tensors, state
 
@@ -180,14 +180,6 @@ def check_sealed(path: Path) -> None:
     first, _, rest = path.read_bytes().partition(b"\n")
     if first != f"{_SEAL}{hashlib.sha256(rest).hexdigest()}".encode():
         raise InputError(f"{path}: was changed or damaged since it was written")
-
-
-def _sha256(tensors: Mapping[str, torch.Tensor], state: Mapping[str, int]) -> str:
-    digest = hashlib.sha256(json.dumps(dict(state), sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def restore(

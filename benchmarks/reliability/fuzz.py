@@ -76,7 +76,8 @@ def digest(value: Any) -> str:
                 add(part[key])
         elif isinstance(part, torch.Tensor):
             hasher.update(
-                f"{part.dtype}{tuple(part.shape)}".encode() + part.contiguous().view(torch.uint8).numpy().tobytes()
+                f"{part.dtype}{tuple(part.shape)}".encode()
+                + part.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
             )
         elif isinstance(part, np.ndarray):
             hasher.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
@@ -209,6 +210,27 @@ def read_policy(path: Path) -> str:
     return digest([loaded.policy.state_dict(), loaded.record.spec, loaded.record.policy, loaded.updates])
 
 
+def small_modules() -> dict[str, torch.nn.Module]:
+    torch.manual_seed(0)
+    return {"network": torch.nn.Linear(4, 3), "codec": torch.nn.BatchNorm1d(2)}
+
+
+def make_generator(path: Path) -> None:
+    """Write a checkpoint as the tiny generator's and the converted 2B's are, of other modules."""
+    from cosmos_engine.transfer.config import SIZES
+    from cosmos_engine.transfer.weights import WeightsHeader, save_weights
+
+    save_weights(path, small_modules(), WeightsHeader(SIZES["tiny"], {"made": "by the campaign"}), "float16")
+
+
+def read_generator(path: Path) -> str:
+    from cosmos_engine.transfer.weights import load_weights
+
+    modules = small_modules()
+    header = load_weights(path, modules)
+    return digest([header.config, dict(header.notes), *(module.state_dict() for module in modules.values())])
+
+
 def make_benchmark(path: Path) -> None:
     cell = {"policy": "bc", "checkpoint": "runs/bc", "shift": "vanilla", "trials": 3, "successes": 2, "crashes": 0}
     cell |= {"success_rate": 2 / 3, "wilson_95": [0.2077, 0.9385], "mean_steps_to_success": 61.5, "videos": []}
@@ -280,6 +302,7 @@ TARGETS: dict[str, Target] = {
     "recording": Target(make_recording, read_recording),
     "dataset": Target(make_dataset, read_dataset),
     "policy": Target(make_policy, read_policy),
+    "generator": Target(make_generator, read_generator),
     "benchmark": Target(make_benchmark, read_benchmark, redundant=False, is_text=True),
     "train-yaml": config_target(_train_config, "train/state"),
     "gate-yaml": config_target(_gate_config, "gate/default"),

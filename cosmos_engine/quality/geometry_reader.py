@@ -23,9 +23,11 @@ from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.errors import InputError
 from cosmos_engine.quality.reader import Readings
 from cosmos_engine.quality.reader_network import ReaderNetwork, frames_as_input
+from cosmos_engine.tensors import tensors_sha256
 
 METADATA_KEY = "cosmos-engine/geometry-reader"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 had no digest."""
 BATCH_FRAMES = 32
 
 
@@ -94,9 +96,10 @@ def save_reader(file: Path, network: ReaderNetwork, notes: Mapping[str, Any]) ->
         stored[name] = value.detach().cpu().to(value.dtype if name in statistics else torch.float16).contiguous()
         if not bool(stored[name].isfinite().all()):
             raise InputError(f"{file}: {name} has values that are not finite in float16")
-    described = json.dumps({"version": FORMAT_VERSION, "notes": dict(notes)}, sort_keys=True)
+    described: dict[str, Any] = {"version": FORMAT_VERSION, "notes": dict(notes)}
+    described["sha256"] = tensors_sha256(stored, described)
     with atomic_file(file) as temporary:
-        safetensors.torch.save_file(stored, temporary, {METADATA_KEY: described})
+        safetensors.torch.save_file(stored, temporary, {METADATA_KEY: json.dumps(described, sort_keys=True)})
 
 
 def load_network(file: Path) -> ReaderNetwork:
@@ -114,11 +117,14 @@ def load_network(file: Path) -> ReaderNetwork:
     if METADATA_KEY not in metadata:
         raise InputError(f"{file}: not a geometry reader of this engine (its metadata lacks {METADATA_KEY!r})")
     try:
-        version = json.loads(metadata[METADATA_KEY])["version"]
+        described = dict(json.loads(metadata[METADATA_KEY]))
+        version, told = described["version"], described.pop("sha256", None)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{file}: its metadata is damaged: {type(error).__name__}: {error}") from error
     if version != FORMAT_VERSION:
         raise InputError(f"{file}: expected format version {FORMAT_VERSION}, got {version}")
+    if told != tensors_sha256(tensors, described):
+        raise InputError(f"{file}: damaged: not the tensors that were written")
     network = ReaderNetwork()
     try:
         network.load_state_dict({key: _widened(value) for key, value in tensors.items()})

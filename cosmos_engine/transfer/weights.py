@@ -1,7 +1,8 @@
 """Checkpoint files: named modules and the network's config in one safetensors file, read strictly.
 
 A tensor's name in the file is `<module>.<key>`. The metadata has a single entry, JSON with the format version, the
-config and free notes: safetensors writes several entries in random order, and equal checkpoints must hash equally.
+config, free notes, and the SHA-256 of these and of the tensors, which is checked when they are loaded. One entry,
+because safetensors writes several in random order, and equal checkpoints must hash equally.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from torch import Tensor, nn
 
 from cosmos_engine.data.atomic import atomic_file
 from cosmos_engine.errors import InputError
+from cosmos_engine.tensors import tensors_sha256
 from cosmos_engine.transfer.config import TransferConfig
 
 METADATA_KEY = "cosmos-engine/transfer-weights"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 had no digest."""
 NAMES_SHOWN = 4
 
 Storage = Literal["float32", "float16", "bfloat16"]
@@ -92,6 +95,7 @@ def save_tensors(
         "config": json.loads(header.config.to_json()),
         "notes": dict(header.notes),
     }
+    described["sha256"] = tensors_sha256(stored, described)
     write_safetensors(path, stored, {METADATA_KEY: json.dumps(described, sort_keys=True)})
 
 
@@ -117,19 +121,9 @@ def read_header(path: Path) -> WeightsHeader:
     Raises:
         InputError: no file, a truncated or foreign one, or one of another format version.
     """
-    with open_safetensors(path) as file:
-        metadata = file.metadata() or {}
-    if METADATA_KEY not in metadata:
-        raise InputError(f"{path}: not a checkpoint of this engine (its metadata lacks {METADATA_KEY!r})")
+    described = _described(path)
     try:
-        described: Any = json.loads(metadata[METADATA_KEY])
-        version, config, notes = described["version"], described["config"], dict(described["notes"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: its metadata is damaged: {type(error).__name__}: {error}") from error
-    if version != FORMAT_VERSION:
-        raise InputError(f"{path}: expected format version {FORMAT_VERSION}, got {version}")
-    try:
-        return WeightsHeader(TransferConfig.from_json(json.dumps(config)), notes)
+        return WeightsHeader(TransferConfig.from_json(json.dumps(described["config"])), described["notes"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -147,18 +141,15 @@ def load_weights(path: Path, modules: Mapping[str, nn.Module], expected: Transfe
 
     Raises:
         InputError: no file, a truncated or foreign one, one for another size, or tensors that are missing, extra or of
-            another shape; one line lists them.
+            another shape, which one line lists; or tensors that are not those that were written.
     """
     header = _header_of(path, expected)
     targets = {name: tuple(target.shape) for name, target in _named_tensors(modules).items()}
     _refuse(path, mismatch(targets, tensor_shapes(path)))
-    with open_safetensors(path) as file:
-        for module_name, module in modules.items():
-            state = {
-                key: file.get_tensor(f"{module_name}.{key}").to(target.dtype)
-                for key, target in module.state_dict().items()
-            }
-            module.load_state_dict(state, assign=any(target.is_meta for target in module.state_dict().values()))
+    tensors = _checked_tensors(path)
+    for module_name, module in modules.items():
+        state = {key: tensors[f"{module_name}.{key}"].to(target.dtype) for key, target in module.state_dict().items()}
+        module.load_state_dict(state, assign=any(target.is_meta for target in module.state_dict().values()))
     return header
 
 
@@ -179,9 +170,8 @@ def overlay_weights(
     shapes = tensor_shapes(path)
     held = {name: tuple(target.shape) for name, target in targets.items() if name in shapes}
     _refuse(path, mismatch(held, shapes))
-    with open_safetensors(path) as file:
-        for name in shapes:
-            targets[name].copy_(file.get_tensor(name))
+    for name, tensor in _checked_tensors(path).items():
+        targets[name].copy_(tensor)
     return header
 
 
@@ -231,6 +221,32 @@ def mismatch(expected: Mapping[str, tuple[int, ...]], got: Mapping[str, tuple[in
         _listed("tensors of another shape", reshaped),
     )
     return "; ".join(part for part in parts if part)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    with open_safetensors(path) as file:
+        metadata = file.metadata() or {}
+    if METADATA_KEY not in metadata:
+        raise InputError(f"{path}: not a checkpoint of this engine (its metadata lacks {METADATA_KEY!r})")
+    try:
+        described = dict(json.loads(metadata[METADATA_KEY]))
+        version, _, notes = described["version"], described["config"], described["notes"]
+        described["notes"] = dict(notes)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: its metadata is damaged: {type(error).__name__}: {error}") from error
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path}: expected format version {FORMAT_VERSION}, got {version}")
+    return described
+
+
+def _checked_tensors(path: Path) -> dict[str, Tensor]:
+    """Return all tensors, mapped from the file."""
+    described = _described(path)
+    told = described.pop("sha256", None)
+    with open_safetensors(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _refuse(path, "" if told == tensors_sha256(tensors, described) else "damaged: not the tensors that were written")
+    return tensors
 
 
 def _header_of(path: Path, expected: TransferConfig | None) -> WeightsHeader:

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from cosmos_engine.errors import InputError
 from cosmos_engine.quality import GeometryReader, Reader, Readings, iou, shipped_weights, si_rmse
-from cosmos_engine.quality.geometry_reader import METADATA_KEY, save_reader
+from cosmos_engine.quality.geometry_reader import FORMAT_VERSION, METADATA_KEY, save_reader
 from cosmos_engine.quality.reader_network import ReaderNetwork
 
 
@@ -85,6 +85,11 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def flipped(content: bytes) -> bytes:
+    """Flip the lowest bit of the last weight."""
+    return content[:-2] + bytes([content[-2] ^ 1]) + content[-1:]
+
+
 def test_a_bad_file_gives_one_clear_line(tmp_path):
     file = tmp_path / "reader.safetensors"
     for make in (
@@ -93,7 +98,8 @@ def test_a_bad_file_gives_one_clear_line(tmp_path):
         lambda: file.write_bytes(shipped_weights().read_bytes()[:-100]),
         lambda: save_file({"a": torch.zeros(1)}, file),
         lambda: save_file({"a": torch.zeros(1)}, file, {METADATA_KEY: json.dumps({"version": 99})}),
-        lambda: save_file({"a": torch.zeros(1)}, file, {METADATA_KEY: json.dumps({"version": 1})}),
+        lambda: save_file({"a": torch.zeros(1)}, file, {METADATA_KEY: json.dumps({"version": FORMAT_VERSION})}),
+        lambda: file.write_bytes(flipped(shipped_weights().read_bytes())),
         lambda: save_file({"a": torch.zeros(1)}, file, {METADATA_KEY: "{"}),
     ):
         make()

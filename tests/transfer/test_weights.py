@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -17,6 +19,7 @@ from cosmos_engine.transfer import weights
 from cosmos_engine.transfer.config import SIZES, TransferConfig
 from cosmos_engine.transfer.network import TransferNetwork
 from cosmos_engine.transfer.weights import (
+    FORMAT_VERSION,
     METADATA_KEY,
     WeightsHeader,
     load_weights,
@@ -86,7 +89,7 @@ def test_missing_extra_and_reshaped_tensors_are_listed_in_one_line(file: Path, t
     tensors["codec.9.weight"] = tensors.pop("codec.0.weight")
     tensors["codec.0.bias"] = torch.zeros(5)
     broken = tmp_path / "broken.safetensors"
-    described = {"version": 1, "config": json.loads(CONFIG.to_json()), "notes": {}}
+    described = {"version": FORMAT_VERSION, "config": json.loads(CONFIG.to_json()), "notes": {}}
     save_file(tensors, broken, {METADATA_KEY: json.dumps(described)})
     loaded = modules(seed=2)
     before = loaded["base"].state_dict()["x_embedder.proj.1.weight"].clone()
@@ -103,6 +106,18 @@ def test_missing_extra_and_reshaped_tensors_are_listed_in_one_line(file: Path, t
 def test_checkpoint_of_another_size_is_refused_with_a_short_list(file: Path) -> None:
     with pytest.raises(InputError, match=r"tensors of another shape: .* and \d+ more$"):
         load_weights(file, modules(config=replace(CONFIG, width=64)))
+
+
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_flipped_bit_is_one_line(file: Path, tmp_path: Path, place: float, bit: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    flipped = tmp_path / "flipped.safetensors"
+    flipped.write_bytes(content)
+    with pytest.raises(InputError) as raised:
+        load_weights(flipped, modules())
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
@@ -122,10 +137,10 @@ def test_absent_file_is_one_line(tmp_path: Path) -> None:
     ("described", "message"),
     [
         (None, "not a checkpoint of this engine"),
-        ({"version": 7, "config": {}, "notes": {}}, "expected format version 1, got 7"),
-        ({"version": 1}, "its metadata is damaged: KeyError: 'config'"),
-        ({"version": 1, "config": {"depth": 3}, "notes": {}}, "unknown key 'depth'"),
-        ({"version": 1, "config": {"width": 32}, "notes": {}}, "missing blocks, heads"),
+        ({"version": 7, "config": {}, "notes": {}}, "expected format version 2, got 7"),
+        ({"version": FORMAT_VERSION}, "its metadata is damaged: KeyError: 'config'"),
+        ({"version": FORMAT_VERSION, "config": {"depth": 3}, "notes": {}}, "unknown key 'depth'"),
+        ({"version": FORMAT_VERSION, "config": {"width": 32}, "notes": {}}, "missing blocks, heads"),
     ],
 )
 def test_foreign_file_is_one_line(tmp_path: Path, described: dict[str, object] | None, message: str) -> None:
