@@ -94,7 +94,9 @@ class EngineStatus:
 
     @property
     def fraction(self) -> float:
-        """Part of the present stage that is done, 0 to 1."""
+        """Part of the present stage that is done, 0 to 1; 1 when all is."""
+        if self.exit_code == 0:
+            return 1.0
         return min(1.0, self.done / self.total) if self.total else 0.0
 
     @property
@@ -130,7 +132,8 @@ class EngineProcess:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
-                env=engine_environment(os.environ),
+                # Progress comes as JSON lines; bars would push everything else out of the log.
+                env=engine_environment(os.environ) | {"TQDM_DISABLE": "1"},
                 **_own_group(),
             )
         except OSError as error:

@@ -14,6 +14,7 @@ from isaac_ext.engine import AugmentJob, EngineProcess, EngineStatus
 from isaac_ext.recorder import DemoRecorder
 from isaac_ext.recorder_config import RecorderConfig
 
+_LOG_LINES = 200
 Task = Literal["", "augment", "pictures", "report"]
 
 
@@ -44,6 +45,7 @@ class Session:
         self.rendered = (0, 0)
         """Frames of the present episode that are rendered, of how many."""
         self._notify = notify
+        self._told: list[str] = []
         self._recorder: DemoRecorder | None = None
         self._process: EngineProcess | None = None
         if (job := settings.unfinished_job()) is not None:
@@ -79,8 +81,8 @@ class Session:
 
     @property
     def log(self) -> list[str]:
-        """The last lines of the engine."""
-        return self._process.log if self._process is not None else []
+        """The last lines of the engine, and the commands that it was started with."""
+        return self._told + (self._process.log if self._process is not None else [])
 
     # Recording
 
@@ -181,6 +183,7 @@ class Session:
         shown = await self._run("pictures", ["isaac", "pictures", job.out, "--out", str(folder)])
         if shown.error:
             raise InputError(shown.error)
+        self.status = status
         self.pictures = [
             Picture(str(line["picture"]), str(line["camera"]), int(line["variant"]))
             for line in shown.lines
@@ -200,7 +203,9 @@ class Session:
     async def _run(self, task: Task, words: list[str]) -> EngineStatus:
         if self.task:
             raise InputError(f"engine: busy ({self.task}); cancel it first")
-        self._process = EngineProcess(self.engine_python, words)
+        process = EngineProcess(self.engine_python, words)
+        self._told = [*self.log, f"> cosmos-engine {' '.join(words)}"][-_LOG_LINES:]
+        self._process = process
         self.task = task
         try:
             self.status = self._process.poll()

@@ -18,6 +18,7 @@ GENERATORS = ("transfer25-tiny", "transfer25-2b", "transfer25-2b-distilled", "te
 _LABEL_PX = 130
 _ROW_PX = 24
 _PICTURE_PX = 160
+_PICTURES_IN_A_ROW = 3
 _LOG_LINES = 8
 
 
@@ -155,11 +156,19 @@ class AugmentWindow(ui.Window):  # type: ignore[misc]
             self._shown_pictures = list(session.pictures)
             self._pictures.clear()
             with self._pictures:
-                for picture in self._shown_pictures:
-                    name = f"{picture.camera}: {f'variant {picture.variant}' if picture.variant else 'recorded'}"
-                    with ui.HStack(height=_PICTURE_PX):
-                        ui.Label(name, width=_LABEL_PX)
-                        ui.Image(picture.path, width=_PICTURE_PX, height=_PICTURE_PX)
+                self._build_pictures()
+
+    def _build_pictures(self) -> None:
+        """Show the recorded frame beside its variants, camera by camera."""
+        for camera in dict.fromkeys(picture.camera for picture in self._shown_pictures):
+            ui.Label(camera, height=_ROW_PX)
+            of_camera = [picture for picture in self._shown_pictures if picture.camera == camera]
+            for first in range(0, len(of_camera), _PICTURES_IN_A_ROW):
+                with ui.HStack(height=_PICTURE_PX + _ROW_PX, spacing=4):
+                    for picture in of_camera[first : first + _PICTURES_IN_A_ROW]:
+                        with ui.VStack(width=_PICTURE_PX):
+                            ui.Image(picture.path, width=_PICTURE_PX, height=_PICTURE_PX)
+                            ui.Label(f"variant {picture.variant}" if picture.variant else "recorded", height=_ROW_PX)
 
 
 def progress_line(session: Session) -> str:
@@ -170,4 +179,6 @@ def progress_line(session: Session) -> str:
         return f"{status.stage or session.task}: {status.done} of {status.total}{rest}"
     if status.cancelled:
         return "stopped; 'Augment' goes on from here"
+    if status.exit_code == 0 and "accepted" in status.result:
+        return f"done: {status.result['accepted']} of {status.result.get('asked')} variants accepted"
     return status.error or ("done" if status.exit_code == 0 else "")

@@ -46,6 +46,9 @@ class FakeKit:
         self.notifications: list[tuple[str, str]] = []
         self.menus: dict[str, list[Any]] = {}
         self.widgets: list[Any] = []
+        self.windows: list[Any] = []
+        self.entered: list[Any] = []
+        """Widgets whose `with` blocks are being run: what is made meanwhile is their child."""
         self.keyboard: list[Callable[[Any], bool]] = []
         self.callbacks: dict[int, Callable[..., None]] = {}
         self.attached: list[Any] = []
@@ -122,6 +125,9 @@ class FakeKit:
                     entry = recorded().get(name)
                     text = entry.signatures.get(kit.version, "") if entry else ""
                     self.given: dict[str, Any] = {}
+                    self.children: list[Any] = []
+                    if name.startswith("omni.ui.") and not name.endswith("Model") and kit.entered:
+                        kit.entered[-1].children.append(self)
                     if text:
                         bound = signature(text).bind(*args, **kwargs)
                         self.given = dict(bound.arguments)
@@ -135,10 +141,11 @@ class FakeKit:
                     return kit._member(name, word, self)
 
                 def __enter__(self) -> Any:
+                    kit.entered.append(self)
                     return self
 
                 def __exit__(self, *error: Any) -> None:
-                    return None
+                    kit.entered.pop()
 
             Strict.__name__ = Strict.__qualname__ = name.rpartition(".")[2]
 
@@ -330,6 +337,8 @@ class FakeKit:
             "omni.kit.notification_manager.post_notification": self._post,
             "omni.kit.menu.utils.add_menu_items": lambda owner, items, name, *_, **__: self.menus.update({name: items}),
             "omni.kit.menu.utils.remove_menu_items": lambda owner, items, name, *_, **__: self.menus.pop(name),
+            "omni.ui.Window()": self.windows.append,
+            "omni.ui.VStack.clear": lambda owner: owner.children.clear(),
             "omni.ui.Label()": self.widgets.append,
             "omni.ui.Button()": self.widgets.append,
             "omni.ui.Label.text": lambda owner: owner.given["text"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,20 @@ def test_lines_become_progress_results_and_log(tmp_path: Path) -> None:
     ended(process)
     status = process.status
     assert (status.stage, status.done, status.total, status.eta_s) == ("variants", 5, 20, 7.5)
-    assert status.fraction == 0.25
+    assert status.fraction == 1.0
+    assert replace(status, exit_code=None).fraction == 0.25
     assert status.result == {"stage": "finished", "accepted": 4, "asked": 5}
     assert status.lines == [{"picture": "/x.png", "camera": "front", "variant": 0}]
     assert sorted(process.log) == ["loading", "not progress: a library said this"]
     assert (status.exit_code, status.error, status.cancelled) == (0, "", False)
+
+
+def test_bars_do_not_fill_the_log(tmp_path: Path) -> None:
+    process = EngineProcess(
+        interpreter(tmp_path, "from tqdm import tqdm\nlist(tqdm(range(9)))\nprint('done')"), ["view"]
+    )
+    ended(process)
+    assert process.log == ["done"]
 
 
 def test_error_is_the_engines_own_line_where_it_has_one(tmp_path: Path) -> None:

@@ -101,7 +101,10 @@ def test_menu_click_to_verified_dataset(make_kit, in_kit, tmp_path: Path, versio
     shown = [widget.given["source_url"] for widget in kit.widgets if widget.kit_name == "omni.ui.Image"]
     assert len(shown) == 6
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in shown)
-    assert session.status.fraction == 0.0 or session.status.exit_code == 0
+    assert session.status.fraction == 1.0
+    assert "done: 2 of 2 variants accepted" in kit.labels_shown()
+    log = next(text for text in kit.labels_shown() if text.startswith("> cosmos-engine"))
+    assert [line.split()[2] for line in log.splitlines() if line.startswith("> ")] == ["augment", "isaac"]
     extension.on_shutdown()
     assert kit.menus == {}
     assert kit.keyboard == []
@@ -176,7 +179,7 @@ def test_job_is_shown_cancelled_and_can_go_on(make_kit, in_kit, tmp_path: Path) 
         await until(lambda: session.status.done == 3 and session.log)
         await kit_module.next_update()
         assert progress_line(session) == "generate: 3 of 10, 70 s to go"
-        assert "loading" in kit.labels_shown()
+        assert any(text.startswith("> ") and text.endswith("\nloading") for text in kit.labels_shown())
         await session.augment()  # a second job while one runs
         assert kit.notifications[-1] == ("WARNING", "engine: busy (augment); cancel it first")
         kit.button("Cancel").given["clicked_fn"]()
