@@ -35,7 +35,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for bad input, 130 for Ctrl-C."""
-    args = _parsed(arguments)
+    args = parsed(arguments)
     try:
         return int(args.run(args))
     except InputError as error:
@@ -50,8 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse, taking `key=value` words wherever they stand: argparse alone wants all positionals in one place."""
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line, taking `key=value` words wherever they stand.
+
+    argparse alone wants all positionals in one place.
+    """
     parser = _parser()
     args, rest = parser.parse_known_args(arguments)
     overrides = [word for word in rest if "=" in word and not word.startswith("-")]

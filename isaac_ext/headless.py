@@ -1,8 +1,10 @@
 """What `cosmos-engine isaac` starts with Isaac Sim's Python: python -m isaac_ext.headless TASK FILE.json.
 
 The JSON file holds a `FrankaConfig` for `generate`; `{"folder": ...}` for `selfcheck`; and for `serve` a `FrankaConfig`
-under `demos`, with the `port` of this machine and the `token` that the engine waits for. The exit code is 0, or 2 for
-what the user can mend, which is then the last line on stderr.
+under `demos`, with the `port` of this machine and the `token` that the engine waits for. The exit code is 0, 1 where a
+promise does not hold, or 2 for what the user can mend, which is then the last line on stderr.
+
+How it ended is written beside FILE.json before Isaac Sim is closed, since 5.1 then ends the process with exit code 0.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from cosmos_engine.errors import InputError
 from isaac_ext import kit
 
 EXIT_BAD_INPUT = 2
+OUTCOME = ".outcome"
+"""Suffix, in place of `.json`, of the file that tells how a task ended: JSON with `exit_code` and `error`."""
 TASKS = ("generate", "selfcheck", "serve")
 
 
@@ -30,13 +34,17 @@ def main(arguments: Sequence[str]) -> int:
     options: dict[str, Any] = json.loads(Path(file).read_text(encoding="utf-8"))
     kit.add_packages()
     app = kit.start_app()
-    code = 1
+    code, line = 1, ""
     try:
         code = _run(app, task, options)
     except InputError as error:
+        code, line = EXIT_BAD_INPUT, str(error)
         print(f"isaac {task}: {error}", file=sys.stderr)
-        code = EXIT_BAD_INPUT
+    except BaseException as error:
+        line = f"{type(error).__name__}: {error}"
+        raise
     finally:
+        Path(file).with_suffix(OUTCOME).write_text(json.dumps({"exit_code": code, "error": line}), encoding="utf-8")
         sys.stdout.flush()
         sys.stderr.flush()
         kit.close_app(app, code)

@@ -86,6 +86,31 @@ def add_augment_command(commands: argparse._SubParsersAction[argparse.ArgumentPa
     augment.set_defaults(run=_augment)
 
 
+def check_job(args: argparse.Namespace) -> None:
+    """Check a job whose recording is not there yet: settings, recipe, prompts, gate, and that weights are there.
+
+    Args:
+        args: the parsed command line.
+
+    Raises:
+        InputError: what `augment` would refuse; of the weights it is only seen whether there are any.
+    """
+    sampling = sampling_config(args.generator, _of("sampling.", args.overrides))
+    config = _config(args)
+    _prompts(args)
+    if args.generator in (TINY, *BASELINES):
+        generator, _ = _opened(
+            args, list(config.recipe.weights), sampling, args.gate, _of("gate.", args.overrides), args.device
+        )
+        generator.close()
+        return
+    from cosmos_engine.transfer.published.folder import WeightsFolder, default_weights_folder
+
+    folder = WeightsFolder(args.weights or default_weights_folder()).path
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no weights of {args.generator} here; `cosmos-engine weights download` gets them")
+
+
 def _augment(args: argparse.Namespace) -> int:
     from cosmos_engine.augment.curation import read_exclusions
     from cosmos_engine.augment.job import augment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -75,14 +76,13 @@ def _install(args: argparse.Namespace) -> int:
     from isaac_ext.settings import EXTENSION
 
     isaac = find_isaac_sim(args.isaac_path)
+    isaac.check()
     folder = args.to or isaac.user_extensions
     target = install(folder, this_python())
     print(f"installed: {target}")
     print(bring_h5py(isaac, target))
-    if args.to is None:
-        print(f"start it with: isaac-sim.sh --enable {EXTENSION}")
-    else:
-        print(f"start it with: isaac-sim.sh --ext-folder {folder.absolute()} --enable {EXTENSION}")
+    found_by_itself = [] if args.to is None else ["--ext-folder", str(folder.absolute())]
+    print(f"start it with: {shlex.join([str(isaac.program), *found_by_itself, '--enable', EXTENSION])}")
     print("or switch it on, with Autoload, under Window > Extensions > Third party")
     if not isaac.supported:
         print(f"note: Isaac Sim {isaac.version[0]}.{isaac.version[1]} is another version than this was written for")
@@ -104,7 +104,7 @@ def _doctor(args: argparse.Namespace) -> int:
     for finding in examine(args.isaac_path, args.to):
         print(finding, flush=True)
         missing += finding.ok is False
-    print("nothing is missing" if not missing else f"{missing} things are missing")
+    print({0: "nothing is missing", 1: "1 thing is missing"}.get(missing, f"{missing} things are missing"))
     return 0 if not missing else 1
 
 
@@ -117,15 +117,16 @@ def _selfcheck(args: argparse.Namespace) -> int:
     if args.out.exists() and any(args.out.iterdir()):
         raise InputError(f"{args.out}: expected a new or empty folder")
     make_folder(args.out)
-    run_headless(isaac, "selfcheck", {"folder": str(args.out.absolute())})
-    return 0
+    return run_headless(isaac, "selfcheck", {"folder": str(args.out.absolute())})
 
 
 def _generate(args: argparse.Namespace) -> int:
-    from cosmos_engine.cli import main
+    from cosmos_engine.cli import main, parsed
+    from cosmos_engine.commands.augment import check_job
     from isaac_ext.outside.generate import GenerateConfig, generate
 
-    return generate(load_config(GenerateConfig, _config_file("isaac", args.config), args.overrides), main)
+    config = load_config(GenerateConfig, _config_file("isaac", args.config), args.overrides)
+    return generate(config, lambda words: check_job(parsed(words)), main)
 
 
 def _benchmark(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from cosmos_engine import __version__
 from cosmos_engine.errors import InputError
 from isaac_ext.kit import PACKAGES
 from isaac_ext.outside.isaac_sim import SUPPORTED, IsaacSim, find_isaac_sim
-from isaac_ext.outside.layout import installed_version
+from isaac_ext.outside.layout import Installed, installed, this_python
 from isaac_ext.settings import EXTENSION
 
 _GIB = 1 << 30
@@ -53,15 +53,26 @@ def examine(given: Path | None, extensions: Path | None) -> Iterator[Finding]:
         yield Finding("Isaac Sim", False, str(error))
     folder = extensions or (isaac.user_extensions if isaac else None)
     if folder is not None:
-        found = installed_version(folder)
-        newest = found == __version__
-        told = f"{found} in {folder}" if found else f"not in {folder}; {_REMEDY}"
-        yield Finding("extension", newest, told if newest or not found else f"{told}, this is {__version__}")
+        yield from _of_extension(folder, installed(folder))
     if isaac is not None and folder is not None:
         yield from _of_python(isaac, folder / EXTENSION / PACKAGES)
     yield Finding("engine", True, f"{__version__} in {sys.executable}")
     yield _weights()
     yield from _gpus()
+
+
+def _of_extension(folder: Path, found: Installed | None) -> Iterator[Finding]:
+    if found is None:
+        yield Finding("extension", False, f"not in {folder}, or not whole; {_REMEDY}")
+        return
+    newest = found.version == __version__
+    told = f"{found.version} in {folder}"
+    yield Finding("extension", newest, told if newest else f"{told}, this is {__version__}; {_REMEDY}")
+    is_there = Path(found.engine_python).is_file()
+    told = f"starts the engine with {found.engine_python}"
+    if is_there and found.engine_python != str(this_python()):
+        told += ", another environment than this one"
+    yield Finding("extension's engine", is_there, told if is_there else f"{told}, which is gone; {_REMEDY}")
 
 
 def _of_python(isaac: IsaacSim, packages: Path) -> Iterator[Finding]:

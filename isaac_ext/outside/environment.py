@@ -70,8 +70,9 @@ class IsaacEnvironment:
         """Start Isaac Sim without a window and wait until its scene is there.
 
         Raises:
-            InputError: it ended, or did not answer within 15 minutes.
+            InputError: it cannot be started, ended, or did not answer within 15 minutes.
         """
+        isaac.check()
         token = secrets.token_hex(16)
         with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as server:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cosmos_engine_")))

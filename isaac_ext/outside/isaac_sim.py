@@ -39,9 +39,24 @@ class IsaacSim:
         return self.root / "extsUser"
 
     @property
+    def program(self) -> Path:
+        """What starts it with its window: `isaac-sim.sh` of the archive, `isaacsim` beside the package's Python."""
+        if self.python.parent == self.root:
+            return self.root / ("isaac-sim.bat" if sys.platform == "win32" else "isaac-sim.sh")
+        return self.python.with_name("isaacsim")
+
+    @property
     def supported(self) -> bool:
         """Whether this version was written for."""
         return self.version in SUPPORTED
+
+    def check(self) -> None:
+        """Raise InputError if it is older than what this was written for, or its Python does not start."""
+        if self.version < SUPPORTED[0]:
+            known = " or ".join(f"{major}.{minor}" for major, minor in SUPPORTED)
+            raise InputError(f"{self.root}: expected Isaac Sim {known}, got {self.version[0]}.{self.version[1]}")
+        if self.ask("print(1)") is None:
+            raise InputError(f"{self.python}: does not start; expected Isaac Sim's Python")
 
     def ask(self, code: str) -> str | None:
         """Return what a line of Python prints there, without starting Kit; None if it fails."""
@@ -60,11 +75,12 @@ class IsaacSim:
         return done.stdout.strip().splitlines()[-1] if done.returncode == 0 and done.stdout.strip() else None
 
 
-def find_isaac_sim(given: Path | None) -> IsaacSim:
+def find_isaac_sim(given: Path | None, key: str = "--isaac-path") -> IsaacSim:
     """Return the Isaac Sim of a folder, or the first one found where it usually is.
 
     Args:
         given: the unpacked archive, a Python environment that `pip install isaacsim` went into, or None.
+        key: option or setting that says where it is, for the error's line.
 
     Raises:
         InputError: none there, or none anywhere.
@@ -73,15 +89,16 @@ def find_isaac_sim(given: Path | None) -> IsaacSim:
         found = _at(given.expanduser())
         if found is None:
             raise InputError(
-                f"--isaac-path {given}: no Isaac Sim there (expected a folder with python.sh and VERSION, or a Python "
-                "environment with the package isaacsim)"
+                f"{key} {given}: no Isaac Sim there (expected a folder with python.sh and a VERSION as 5.1.0, or a "
+                "Python environment with the package isaacsim)"
             )
         return found
     for place in _places():
         found = _at(place)
         if found is not None:
             return found
-    raise InputError(f"no Isaac Sim found; say where it is with --isaac-path (looked at {', '.join(_PLACES)})")
+    looked_at = ", ".join([*(f"${name}" for name in _VARIABLES), *_PLACES])
+    raise InputError(f"no Isaac Sim found; say where it is with {key} (looked at {looked_at})")
 
 
 def _places() -> Iterator[Path]:
@@ -99,7 +116,7 @@ def _places() -> Iterator[Path]:
 def _at(folder: Path) -> IsaacSim | None:
     launcher = folder / ("python.bat" if sys.platform == "win32" else "python.sh")
     if launcher.is_file() and (folder / "VERSION").is_file():
-        version = _version((folder / "VERSION").read_text(encoding="utf-8"))
+        version = _version((folder / "VERSION").read_text(encoding="utf-8", errors="replace"))
         return IsaacSim(folder, launcher, version) if version else None
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if not python.is_file():

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from cosmos_engine import __version__
@@ -73,12 +74,20 @@ def uninstall(folder: Path) -> Path:
     return target
 
 
-def installed_version(folder: Path) -> str | None:
-    """Return the version that is installed in a folder of extensions, None if none is."""
-    mark = folder / EXTENSION / MARK
-    if not mark.is_file():
+@dataclass(frozen=True)
+class Installed:
+    """Tell of an extension that is laid out: its version, and the engine's Python that it starts."""
+
+    version: str
+    engine_python: str
+
+
+def installed(folder: Path) -> Installed | None:
+    """Return what is installed in a folder of extensions, None if nothing is, or not whole."""
+    try:
+        return Installed(**json.loads((folder / EXTENSION / MARK).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
-    return str(json.loads(mark.read_text(encoding="utf-8")).get("version", ""))
 
 
 def check_replaceable(target: Path) -> None:

@@ -67,7 +67,7 @@ def test_install_lays_out_what_kit_finds(isaac, isaac_sim: Path, capsys: pytest.
     assert not (folder / "isaac_ext" / "outside").exists()
     assert not list(folder.rglob("__pycache__"))
     said = capsys.readouterr().out
-    assert "isaac-sim.sh --enable cosmos.engine" in said
+    assert f"start it with: {isaac_sim}/isaac-sim.sh --enable cosmos.engine" in said
     assert "h5py: Isaac Sim has it" in said
 
 
@@ -139,7 +139,7 @@ def test_install_replaces_an_older_one_and_keeps_its_packages(tmp_path: Path) ->
     assert (second / layout.PACKAGES / "h5py").is_dir()
     assert '"/new/python"' in (second / "config" / "extension.toml").read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["cosmos.engine"]
-    assert layout.installed_version(tmp_path) == __version__
+    assert layout.installed(tmp_path) == layout.Installed(__version__, "/new/python")
 
 
 def test_install_and_uninstall_leave_alone_what_they_did_not_make(isaac, isaac_sim: Path, tmp_path: Path) -> None:
@@ -195,6 +195,7 @@ def test_isaac_sim_is_found_as_archive_and_as_package(isaac_sim: Path, tmp_path:
     found = find_isaac_sim(environment)
     assert (found.version, found.root, found.supported) == ((6, 0), package, True)
     assert found.user_extensions == package / "extsUser"
+    assert found.program == environment / "bin" / "isaacsim"
     monkeypatch.setenv("ISAACSIM_PATH", str(isaac_sim))
     assert find_isaac_sim(None).root == isaac_sim
 
@@ -205,8 +206,31 @@ def test_no_isaac_sim_is_one_line(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("ISAACSIM_PATH", "ISAAC_PATH"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(InputError, match="no Isaac Sim found; say where it is with --isaac-path"):
+    with pytest.raises(
+        InputError, match=r"no Isaac Sim found; say where it is with --isaac-path \(looked at \$ISAACSIM"
+    ):
         find_isaac_sim(None)
+
+
+@pytest.mark.parametrize(
+    ("version", "launcher", "line"),
+    [
+        (b"4.5.0\n", "#!/bin/sh\necho 1\n", "expected Isaac Sim 5.1 or 6.0, got 4.5"),
+        (b"6.0.1\n", "#!/bin/sh\nexit 3\n", "python.sh: does not start; expected Isaac Sim's Python"),
+        (b"6.0.1\n", "not a program", "python.sh: does not start; expected Isaac Sim's Python"),
+        (b"\xff\xfe", "#!/bin/sh\necho 1\n", "no Isaac Sim there .expected a folder with python.sh and a VERSION"),
+    ],
+    ids=["too old", "broken", "no program", "no version"],
+)
+def test_broken_isaac_sim_is_one_line_and_nothing_is_installed(
+    isaac, isaac_sim: Path, tmp_path: Path, version: bytes, launcher: str, line: str
+) -> None:
+    (isaac_sim / "VERSION").write_bytes(version)
+    (isaac_sim / "python.sh").write_text(launcher)
+    for words in (["install"], ["selfcheck", "--out", tmp_path / "check"]):
+        with pytest.raises(InputError, match=line):
+            isaac(*words, "--isaac-path", isaac_sim)
+    assert not (isaac_sim / "extsUser").exists()
 
 
 def test_doctor_says_what_is_there_and_what_is_missing(isaac, isaac_sim: Path, monkeypatch, capsys) -> None:
@@ -219,6 +243,26 @@ def test_doctor_says_what_is_there_and_what_is_missing(isaac, isaac_sim: Path, m
     assert any(line.startswith("ok      Isaac Sim's h5py: 3.") for line in lines)
     assert any(line.startswith("missing GPU: no nvidia-smi") for line in lines)
     assert lines[-1] == "2 things are missing"
+
+
+def test_doctor_sees_that_the_engines_environment_was_moved(isaac, isaac_sim: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    assert isaac("install", "--isaac-path", isaac_sim) == 0
+    mark = isaac_sim / "extsUser" / "cosmos.engine" / layout.MARK
+    for python, told in (
+        (sys.executable, "ok      extension's engine: starts the engine with "),
+        ("/bin/sh", "ok      extension's engine: starts the engine with /bin/sh, another environment than this one"),
+        ("/gone/python", "missing extension's engine: starts the engine with /gone/python, which is gone; run"),
+    ):
+        mark.write_text(json.dumps({"version": __version__, "engine_python": python}))
+        capsys.readouterr()
+        assert isaac("doctor", "--isaac-path", isaac_sim) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert any(line.startswith(told) for line in lines), lines
+    assert lines[-1] == "2 things are missing"
+    mark.write_text("{")
+    assert isaac("doctor", "--isaac-path", isaac_sim) == 1
+    assert "missing extension: not in" in capsys.readouterr().out
 
 
 def test_doctor_says_which_generators_fit_the_gpu(monkeypatch) -> None:
@@ -239,23 +283,31 @@ def test_shipped_config_is_read_whole() -> None:
         load_config(generate.GenerateConfig, None, ["demos.epsiodes=3"])
 
 
-def fake_isaac(folder: Path, code: int) -> None:
-    """Make the stand-in's Python note what it is started with, and end with an exit code."""
-    note = (
-        f'if [ "$2" = isaac_ext.headless ]; then cp "$4" "{folder}/options"; echo "$3 $PYTHONPATH" > "{folder}/how"; '
+def fake_isaac(folder: Path, outcome: str) -> None:
+    """Make the stand-in's Python note how it is started, tell an outcome, and end as 5.1 does, whatever it was."""
+    (folder / "python.sh").write_text(
+        "#!/bin/sh\n"
+        'if [ "$2" = isaac_ext.headless ]; then\n'
+        f'cp "$4" "{folder}/options"; echo "$3 $PYTHONPATH" > "{folder}/how"\n'
+        f"[ '{outcome}' ] && echo '{outcome}' > \"${{4%.json}}.outcome\"\n"
+        "exit 0; fi\necho 3.11.0\n"
     )
-    (folder / "python.sh").write_text(f"#!/bin/sh\n{note}exit {code}; fi\necho 3.11.0\n")
+
+
+WELL = '{"exit_code": 0, "error": ""}'
 
 
 def test_generate_records_in_isaac_sim_and_then_augments(isaac_sim: Path, tmp_path: Path) -> None:
-    fake_isaac(isaac_sim, 0)
+    fake_isaac(isaac_sim, WELL)
     asked: list[list[str]] = []
     config = load_config(
         generate.GenerateConfig,
         config_folder() / "isaac" / "franka_pick_place.yaml",
         [f"out={tmp_path / 'out'}", f"isaac_path={isaac_sim}", "demos.episodes=3", "variants.generator=photometric"],
     )
-    assert generate.generate(config, lambda words: asked.append(list(words)) or 0) == 0
+    checked: list[list[str]] = []
+    assert generate.generate(config, checked.append, lambda words: asked.append(list(words)) or 0) == 0
+    assert checked == asked
     options = json.loads((isaac_sim / "options").read_text())
     assert (options["episodes"], options["folder"]) == (3, str(tmp_path / "out" / "demos"))
     task, path = (isaac_sim / "how").read_text().split()
@@ -267,12 +319,16 @@ def test_generate_records_in_isaac_sim_and_then_augments(isaac_sim: Path, tmp_pa
     ]
 
 
-@pytest.mark.parametrize(("code", "why"), [(2, "see its line above"), (139, "exit code 139")])
-def test_generate_stops_where_isaac_sim_failed(isaac_sim: Path, tmp_path: Path, code: int, why: str) -> None:
-    fake_isaac(isaac_sim, code)
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [('{"exit_code": 2, "error": "no room on the disk"}', "no room on the disk"), ("", "exit code 0")],
+    ids=["said why", "said nothing"],
+)
+def test_generate_stops_where_isaac_sim_failed(isaac_sim: Path, tmp_path: Path, outcome: str, why: str) -> None:
+    fake_isaac(isaac_sim, outcome)
     config = generate.GenerateConfig(out=str(tmp_path / "out"), isaac_path=str(isaac_sim))
-    with pytest.raises(InputError, match=f"Isaac Sim did not finish \\({why}\\); the same command goes on"):
-        generate.generate(config, lambda words: pytest.fail("augmented what was not recorded"))
+    with pytest.raises(InputError, match=f"Isaac Sim did not finish: {why}; the same command goes on from there"):
+        generate.generate(config, lambda words: None, lambda words: pytest.fail("augmented what was not recorded"))
 
 
 @pytest.mark.parametrize(
@@ -288,8 +344,33 @@ def test_generate_stops_where_isaac_sim_failed(isaac_sim: Path, tmp_path: Path, 
 def test_generate_refuses_before_isaac_sim_is_started(overrides: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line):
         generate.generate(
-            load_config(generate.GenerateConfig, None, [*overrides, "isaac_path=/nowhere"]), lambda words: 0
+            load_config(generate.GenerateConfig, None, [*overrides, "isaac_path=/nowhere"]),
+            lambda words: None,
+            lambda words: 0,
         )
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("variants.generator=transfer25-tinny", "--generator 'transfer25-tinny': no such generator; did you mean"),
+        ("variants.recipe=nope", "config 'recipe/nope': no such file"),
+        ("variants.prompts=nope.txt", "nope.txt"),
+        ("variants.gate=nope.yaml", "nope.yaml"),
+        ("variants.overrides=[sead=3]", "unknown key 'sead'; did you mean 'seed'"),
+        ("variants.generator=transfer25-2b", "no weights of transfer25-2b here; `cosmos-engine weights download`"),
+        ("isaac_path=/nowhere", "isaac_path /nowhere: no Isaac Sim there"),
+    ],
+)
+def test_variants_are_checked_before_hours_of_recording(isaac, isaac_sim: Path, tmp_path: Path, override, line) -> None:
+    fake_isaac(isaac_sim, WELL)
+    words = [f"out={tmp_path / 'out'}", f"isaac_path={isaac_sim}", f"variants.weights={tmp_path / 'weights'}"]
+    if "2b" not in override:
+        words.pop()
+    with pytest.raises(InputError, match=line):
+        isaac("generate", "franka_pick_place", *words, override)
+    assert not (isaac_sim / "how").exists()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -315,8 +396,10 @@ def test_selfcheck_wants_a_new_folder(isaac, isaac_sim: Path, tmp_path: Path) ->
     (tmp_path / "used" / "old").write_text("")
     with pytest.raises(InputError, match="expected a new or empty folder"):
         isaac("selfcheck", "--isaac-path", isaac_sim, "--out", tmp_path / "used")
-    fake_isaac(isaac_sim, 0)
+    fake_isaac(isaac_sim, WELL)
     assert isaac("selfcheck", "--isaac-path", isaac_sim, "--out", tmp_path / "new") == 0
+    fake_isaac(isaac_sim, '{"exit_code": 1, "error": ""}')
+    assert isaac("selfcheck", "--isaac-path", isaac_sim, "--out", tmp_path / "new") == 1
     assert json.loads((isaac_sim / "options").read_text()) == {"folder": str(tmp_path / "new")}
 
 

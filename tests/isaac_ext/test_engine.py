@@ -117,10 +117,10 @@ def test_job_that_cannot_run_is_one_line(job: AugmentJob, line: str) -> None:
 
 def test_words_are_those_that_the_engine_takes() -> None:
     """The real command line reads them: every option is known to it."""
-    from cosmos_engine.cli import _parsed
+    from cosmos_engine.cli import parsed
 
     job = AugmentJob("demos", "out.zarr", "transfer25-2b", "photoreal", "looks", 3, "/w", "off", ["seed=3"])
-    args = _parsed(job.words())
+    args = parsed(job.words())
     assert (args.command, str(args.recording), str(args.out), args.progress) == ("augment", "demos", "out.zarr", "json")
     assert (args.generator, args.recipe, args.prompts, args.variants) == ("transfer25-2b", "photoreal", "looks", 3)
     assert (str(args.weights), args.gate, args.overrides) == ("/w", "off", ["seed=3"])

@@ -81,6 +81,7 @@ def test_process_closes_isaac_sim_and_answers_with_its_exit_code(
     file.write_text(json.dumps({"folder": str(tmp_path / "demos")}))
     assert headless.main(["generate", str(file)]) == 2
     assert capsys.readouterr().err == "isaac generate: no room on the disk\n"
+    assert json.loads((tmp_path / "options.outcome").read_text()) == {"exit_code": 2, "error": "no room on the disk"}
     assert closed == [
         {"wait_for_replicator": True, "skip_cleanup": False} | ({"exit_code": 2} if version == "6.0" else {})
     ]
