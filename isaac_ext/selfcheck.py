@@ -15,6 +15,7 @@ from cosmos_engine.errors import InputError
 from isaac_ext import kit
 from isaac_ext.demo import state_parts
 from isaac_ext.franka import CUBE, FrankaConfig, record_demos
+from isaac_ext.selfcheck_looks import looks_show
 from isaac_ext.stage import PoseLayer, is_under, world_poses
 
 _CENTRE_PX = 6.0
@@ -75,6 +76,7 @@ async def check_all(folder: Path) -> list[Verdict]:
     await check("targets lead the joints", lambda: _targets_lead(recording))
     await check("the stage is as it was after a replay", _stage_restored)
     await check("scripted demos are recorded live, aligned with physics", live)
+    await check("every look shows and is taken back", lambda: looks_show(folder))
     text = json.dumps([vars(verdict) for verdict in verdicts], indent=1)
     (folder / "selfcheck.json").write_text(text, encoding="utf-8")
     passed = sum(verdict.passed for verdict in verdicts)

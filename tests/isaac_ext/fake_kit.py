@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "contracts"))
 from signatures import ROOTS, containers, is_class, recorded, signature
 
 from isaac_ext import stage as stage_module
+from isaac_ext.appearance import ROOT
 
 PHYSICS_HZ = 60.0
 JOINTS = ["arm_joint", "panda_finger_joint1"]
@@ -464,8 +465,17 @@ class World:
         depth[height // 2 :], ids[height // 2 :], rgb[height // 2 :] = 4.0, 1, (90, 70, 50)
         # Something for a look to change: stripes in the brightness.
         rgb[height // 2 :: 4] //= 2
-        for number, (path, position) in enumerate((self.rendered or {}).items(), start=2):
-            paths.append(f"{path}/visuals/mesh")
+        self._cover(rgb, ids == 1, "/World/Table")
+        if self.stage.GetPrimAtPath(f"{ROOT}/wall"):
+            paths.append(f"{ROOT}/wall")
+            behind = np.isinf(depth)
+            depth[behind], ids[behind] = 6.0, 2
+            self._cover(rgb, behind, f"{ROOT}/wall")
+        looks = self.stage.GetPrimAtPath(ROOT)
+        added = [str(prim.GetPath()) for prim in looks.GetChildren() if "bystander" in prim.GetName()] if looks else []
+        standing = dict(zip(added, stage_module.world_poses(self.stage, added).positions, strict=True))
+        for number, (path, position) in enumerate(((self.rendered or {}) | standing).items(), start=len(paths)):
+            paths.append(path if path in standing else f"{path}/visuals/mesh")
             x, y, z = ([*position, 1.0] @ view)[:3]
             if z >= 0:
                 continue
@@ -475,7 +485,33 @@ class World:
             inside = (abs(columns - centre[0]) <= half) & (abs(rows - centre[1]) <= half) & (depth > -z)
             depth[inside], ids[inside] = -z, number
             rgb[inside] = ((60 * number) % 200 + 40, (110 * number) % 200 + 40, (170 * number) % 200 + 40)
-        return rgb, depth, ids, paths
+            self._cover(rgb, inside, path)
+        return np.clip(rgb * self._light(), 0, 255).astype(np.uint8), depth, ids, paths
+
+    def _cover(self, rgb: np.ndarray, where: np.ndarray, path: str) -> None:
+        """Draw a prim's material: its colour, or stripes for a texture; nothing changes where none is bound."""
+        from pxr import UsdShade
+
+        prim = self.stage.GetPrimAtPath(path)
+        material = prim and UsdShade.MaterialBindingAPI(prim).ComputeBoundMaterial()[0]
+        if not material:
+            return
+        shader = material.ComputeSurfaceSource("mdl")[0]
+        if shader.GetInput("diffuse_texture"):
+            columns = np.broadcast_to(np.arange(rgb.shape[1]) // 4 % 2 * 200, where.shape)
+            rgb[where] = columns[where][:, np.newaxis]
+        else:
+            rgb[where] = np.array(shader.GetInput("diffuse_color_constant").Get()) * 255
+
+    def _light(self) -> np.ndarray:
+        """Return the light's colour, 1 as authored; (3,), or 1 where there is none."""
+        from pxr import UsdLux
+
+        prim = self.stage.GetPrimAtPath("/World/Light")
+        if not prim:
+            return np.ones(3)
+        light = UsdLux.LightAPI(prim)
+        return np.array(light.GetColorAttr().Get()) * light.GetIntensityAttr().Get() / 1000.0
 
     def _segmentation(self, ids: np.ndarray, paths: list[str]) -> dict[str, Any]:
         """Return the ids in the form of `label_format`; ids of one frame mean nothing in the next."""

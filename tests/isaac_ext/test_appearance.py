@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 pytest.importorskip("pxr")
 
@@ -19,6 +20,7 @@ from fake_kit import small_stage
 from cosmos_engine.errors import InputError
 from isaac_ext.appearance import ROOT, AppearanceLayer
 from isaac_ext.look import Bystander, SceneLook, Surface
+from isaac_ext.selfcheck_looks import write_checker
 from isaac_ext.stage import body_paths
 
 CUBE, ROBOT, HAND, FRONT = "/World/Cube", "/World/robot", "/World/robot/panda_hand", "/World/front"
@@ -255,6 +257,14 @@ def test_errors_are_one_line() -> None:
     for change in (lambda: layer.scale_lights(1.0), lambda: layer.tint_lights((1.0, 1.0, 1.0))):
         with pytest.raises(InputError, match="lights: the stage has none"):
             change()
+
+
+def test_checker_of_the_selfcheck_is_a_picture(tmp_path: Path) -> None:
+    write_checker(tmp_path / "checker.png", size_px=16, squares=4)
+    with Image.open(tmp_path / "checker.png") as picture:
+        pixels = np.array(picture)
+    expected = np.kron(np.indices((4, 4)).sum(axis=0) % 2 * 255, np.ones((4, 4)))
+    np.testing.assert_array_equal(pixels, expected)
 
 
 def test_look_comes_as_it_was_sent() -> None:

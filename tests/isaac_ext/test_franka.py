@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("pxr")
 
+from fake_kit import World
 from franka_controller import Controller
 
 from cosmos_engine.data import Recording
@@ -93,6 +94,16 @@ def test_process_closes_isaac_sim_and_answers_with_its_exit_code(
     assert "expected generate|selfcheck|serve FILE.json" in capsys.readouterr().err
 
 
+def _keeps(self: World, rgb: np.ndarray, where: np.ndarray, path: str, cover: Any = World._cover) -> None:
+    before = rgb.copy()
+    cover(self, rgb, where, path)
+    kept = self.__dict__.setdefault("kept", {})
+    if not np.array_equal(rgb, before):
+        kept[path] = rgb[where].mean(axis=0)
+    elif path in kept:
+        rgb[where] = kept[path]
+
+
 def test_selfcheck_gives_one_verdict_a_promise_and_goes_on_after_a_failure(
     make_kit, in_kit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +124,14 @@ def test_selfcheck_gives_one_verdict_a_promise_and_goes_on_after_a_failure(
         patched.setattr(PoseLayer, "show", lambda self, poses: show(self, (shown.append(poses) or shown)[-2:][0]))
         late = in_kit(kit, selfcheck.check_all(tmp_path / "late"))
     assert "passes show the recorded states" in {verdict.promise for verdict in late if not verdict.passed}
+
+    # A renderer that shows no materials, and one that keeps what it has once shown.
+    for broken in (lambda self, rgb, where, path: None, _keeps):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(World, "_cover", broken)
+            verdicts = in_kit(kit, selfcheck.check_all(tmp_path / broken.__name__.strip("<>")))
+        (looks,) = [verdict for verdict in verdicts if not verdict.passed]
+        assert looks.promise == "every look shows and is taken back"
 
     kit.world.empty_passes = True
     verdicts = in_kit(kit, selfcheck.check_all(tmp_path / "second"))
