@@ -13,6 +13,7 @@ from isaac_ext import kit, settings
 from isaac_ext.engine import AugmentJob, EngineProcess, EngineStatus
 from isaac_ext.recorder import DemoRecorder
 from isaac_ext.recorder_config import RecorderConfig
+from isaac_ext.settings import absolute
 
 _LOG_LINES = 200
 Task = Literal["", "augment", "pictures", "report"]
@@ -117,11 +118,11 @@ class Session:
 
     async def augment(self) -> None:
         """Run the engine on the recording, then fetch pictures of what it made; the same job goes on where it was."""
-        await self._shown(self._augment(self.settings.job))
+        await self._shown(self._augment())
 
     async def open_report(self) -> None:
         """Have the engine write its report of the dataset, and open it in the browser."""
-        await self._shown(self._report(self.settings.job))
+        await self._shown(self._report())
 
     def cancel(self) -> None:
         """Stop the engine; what is done is kept."""
@@ -166,7 +167,14 @@ class Session:
     def _rendered(self, done: int, total: int) -> None:
         self.rendered = (done, total)
 
-    async def _augment(self, job: AugmentJob) -> None:
+    def _job(self) -> AugmentJob:
+        """Return the job of the window with whole paths."""
+        job = self.settings.job
+        paths: dict[str, Any] = {name: absolute(name, getattr(job, name)) for name in ("recording", "out", "weights")}
+        return replace(job, **paths)
+
+    async def _augment(self) -> None:
+        job = self._job()
         words = job.words()
         self.pictures = []
         settings.keep_unfinished(job)
@@ -190,7 +198,8 @@ class Session:
             if "picture" in line
         ]
 
-    async def _report(self, job: AugmentJob) -> None:
+    async def _report(self) -> None:
+        job = self._job()
         if not job.out:
             raise InputError("out: none is given")
         page = Path(job.out).with_name(f"{Path(job.out).name}.html")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+from cosmos_engine.errors import InputError
 from isaac_ext import kit
 from isaac_ext.engine import AugmentJob
 from isaac_ext.recorder_config import RecorderConfig
@@ -39,7 +41,7 @@ class Settings:
             InputError: a field that no recording can be made with; names it.
         """
         return RecorderConfig(
-            folder=self.folder,
+            folder=absolute("recording folder", self.folder),
             cameras=self.cameras,
             robot=self.robot,
             manipulated=self.manipulated,
@@ -50,6 +52,20 @@ class Settings:
             control_hz=self.control_hz,
             mode=self.mode,
         )
+
+
+def absolute(field: str, text: str) -> str:
+    """Return a path that was typed into a field, `~` filled in; empty stays empty.
+
+    Raises:
+        InputError: it would depend on where Isaac Sim was started from.
+    """
+    if not text or Path(text).is_absolute():
+        return text
+    home, slash, rest = text.partition("/")
+    if home == "~":
+        return f"{Path.home()}{slash}{rest}"
+    raise InputError(f"{field}: expected an absolute path, as in {Path.home() / text}, got {text!r}")
 
 
 def to_json(settings: Settings) -> str:

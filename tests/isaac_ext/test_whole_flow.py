@@ -238,6 +238,25 @@ def test_errors_of_the_recorder_are_notifications(make_kit, in_kit, tmp_path: Pa
         assert kit.notifications[-1] == ("WARNING", "cameras: none is chosen")
 
 
+def test_paths_do_not_depend_on_where_isaac_sim_was_started(make_kit, in_kit, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert settings_module.absolute("out", "~/a/b") == f"{tmp_path}/a/b"
+    assert settings_module.absolute("out", "~") == str(tmp_path)
+    assert settings_module.absolute("out", "/a") == "/a"
+    assert settings_module.absolute("out", "") == ""
+    kit = make_kit("6.0")
+    extension = opened(kit, tmp_path, out="pushes.zarr")
+    session = extension.session
+    session.change(folder="demos", cameras=("/World/front",))
+    for work, field in (
+        (session.toggle_recording, "recording folder: expected an absolute path, as in {}/demos, got 'demos'"),
+        (session.augment, "out: expected an absolute path, as in {}/pushes.zarr, got 'pushes.zarr'"),
+        (session.open_report, "out: expected an absolute path, as in {}/pushes.zarr, got 'pushes.zarr'"),
+    ):
+        in_kit(kit, work())
+        assert kit.notifications[-1] == ("WARNING", field.format(tmp_path))
+
+
 def test_defect_is_said_and_raised(make_kit, in_kit, tmp_path: Path, monkeypatch) -> None:
     kit = make_kit("5.1")
     extension = opened(kit, tmp_path)
