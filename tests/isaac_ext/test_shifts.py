@@ -13,12 +13,14 @@ from cosmos_engine.errors import InputError
 from cosmos_engine.sim.appearance import default_appearance
 from cosmos_engine.sim.shifts import SHIFTS, SINGLE_SHIFTS
 from cosmos_engine.sim.strengths import Distractors, ShiftStrengths, Texture
-from isaac_ext.franka import FrankaConfig
+from isaac_ext import arena, franka
+from isaac_ext.franka import HAND, FrankaConfig
 from isaac_ext.look import SceneLook
 from isaac_ext.outside.shifts import GRASP_REACH_M, drawn_look
 
 CONFIG = FrankaConfig()
 STRENGTHS = ShiftStrengths()
+GROUND = [(-50.0, -50.0, 0.0), (50.0, -50.0, 0.0), (50.0, 50.0, 0.0), (-50.0, 50.0, 0.0)]
 
 
 @pytest.mark.parametrize("shift", SHIFTS)
@@ -110,6 +112,54 @@ def test_distractors_stand_clear_of_the_cube_and_the_fingers(middle: tuple[float
                 for limits, at_m in zip((config.cube_x_m, config.cube_y_m), seen.position_m, strict=False)
             ]
             assert max(away_m) >= GRASP_REACH_M - 1e-6
+
+
+def front_camera() -> tuple[np.ndarray, float]:
+    """Return the front camera's pose (USD: it looks along its own -z) and the tangent of half its angle of view."""
+    from pxr import Usd, UsdGeom
+
+    stage = Usd.Stage.CreateInMemory()
+    UsdGeom.Xform.Define(stage, HAND)
+    franka._add_cameras(stage)
+    prim = stage.GetPrimAtPath(franka.FRONT)
+    lens = UsdGeom.Camera(prim)
+    half = lens.GetHorizontalApertureAttr().Get() / lens.GetFocalLengthAttr().Get() / 2
+    return np.array(UsdGeom.XformCache().GetLocalToWorldTransform(prim)).T, float(half)
+
+
+def test_floor_and_walls_are_behind_the_scene_in_the_front_camera() -> None:
+    """By rays: what of the picture is wall, floor, and still the ground that the cube lies on."""
+    pytest.importorskip("pxr")
+    pose, half = front_camera()
+    x, y = np.meshgrid(np.linspace(-half, half, 64), np.linspace(half, -half, 64))
+    rays = np.stack([x, y, -np.ones_like(x)], axis=-1) @ pose[:3, :3].T
+    seen = np.full(x.shape, "sky  ")
+    nearest = np.full(x.shape, np.inf)
+    for name, quads in (("wall", arena._wall_quads()), ("floor", arena._floor_quads()), ("table", [GROUND])):
+        for quad in quads:
+            corners = np.array(quad)
+            normal = np.cross(corners[1] - corners[0], corners[3] - corners[0])
+            along = ((corners[0] - pose[:3, 3]) @ normal) / (rays @ normal)
+            hit = pose[:3, 3] + along[..., None] * rays
+            low, high = corners.min(axis=0) - 1e-6, corners.max(axis=0) + 1e-6
+            shown = (along > 0) & (along < nearest) & ((hit >= low) & (hit <= high)).all(axis=-1)
+            nearest[shown], seen[shown] = along[shown], name
+    share = {name: float((seen == name).mean()) for name in ("wall", "floor", "table", "sky  ")}
+    assert share["wall"] > 0.1
+    assert share["floor"] > 0.1
+    assert share["table"] > 0.5
+    assert share["sky  "] == 0.0
+
+
+def test_most_distractors_are_in_the_front_camera(tmp_path: Path) -> None:
+    pytest.importorskip("pxr")
+    pose, half = front_camera()
+    inside = []
+    for seed in range(40):
+        for seen in drawn_look("distractors", seed, STRENGTHS, CONFIG, tmp_path)[0].bystanders:
+            x, y, z = (np.linalg.inv(pose) @ [*seen.position_m, 1.0])[:3]
+            inside.append(max(abs(x), abs(y)) / -z < half)
+    assert np.mean(inside) > 0.9
 
 
 def test_cube_that_starts_where_distractors_stand_is_refused(tmp_path: Path) -> None:
