@@ -69,9 +69,12 @@ class AugmentJob:
             raise InputError(f"variants: expected 1 or more, got {self.variants}")
         words = ["augment", self.recording, "--out", self.out, "--generator", self.generator]
         words += ["--variants", str(self.variants), "--progress", "json"]
-        for option in ("recipe", "prompts", "weights", "gate"):
-            if getattr(self, option):
-                words += [f"--{option}", getattr(self, option)]
+        # YAML reads a bare `gate: off` as false.
+        options = {"recipe": self.recipe, "prompts": self.prompts, "weights": self.weights}
+        options["gate"] = "off" if self.gate == "False" else self.gate
+        for option, value in options.items():
+            if value:
+                words += [f"--{option}", value]
         return [*words, *self.overrides]
 
 

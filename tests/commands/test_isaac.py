@@ -279,6 +279,8 @@ def test_shipped_config_is_read_whole() -> None:
         config = load_config(generate.GenerateConfig, file, ["out=there", "demos.cube_x_m=[0.45, 0.5]"])
         assert config.demos.cube_x_m == [0.45, 0.5]
         config.variants.__class__(**asdict(config.variants) | {"recording": "r", "out": "o"}).words()
+    off = load_config(generate.GenerateConfig, None, ["variants.gate=off", "variants.recording=r", "variants.out=o"])
+    assert off.variants.words()[-2:] == ["--gate", "off"]  # which YAML reads as false
     with pytest.raises(InputError, match=r"unknown key 'demos\.epsiodes'; did you mean 'demos\.episodes'"):
         load_config(generate.GenerateConfig, None, ["demos.epsiodes=3"])
 
