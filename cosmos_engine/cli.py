@@ -39,8 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except InputError as error:
-        print(f"cosmos-engine {args.command}: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        complaint = str(error)
     except KeyboardInterrupt:
         print(f"\ncosmos-engine {args.command}: stopped; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -48,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) has closed it: nothing is wrong, and nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    # Only here, where the exception is gone and with it the progress bars that it had left open on the line.
+    print(f"cosmos-engine {args.command}: {complaint}", file=sys.stderr)
+    return EXIT_BAD_INPUT
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

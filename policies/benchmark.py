@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import cosmos_engine
 from cosmos_engine.config import nearest
-from cosmos_engine.data.atomic import write_file
+from cosmos_engine.data.atomic import make_folder, write_file
 from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.errors import InputError
 from cosmos_engine.report.video import encode_mp4
@@ -108,11 +108,11 @@ def run_benchmark(
     """
     seeds = range(config.first_seed, config.first_seed + config.trials)
     _check(contestants, seeds, config)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     lock = WriterLock(out)
     try:
-        (out / "cells").mkdir(exist_ok=True)
-        (out / "videos").mkdir(exist_ok=True)
+        make_folder(out / "cells")
+        make_folder(out / "videos")
         missing = {
             (contestant.name, shift)
             for contestant in contestants

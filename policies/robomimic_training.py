@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 import cosmos_engine
+from cosmos_engine.data.atomic import make_folder
 from cosmos_engine.data.dataset import IMAGE_SUFFIX, Dataset
 from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.data.recording import Recording, is_recording
@@ -105,7 +106,7 @@ def train_robomimic(source: Path, out: Path, config: RobomimicTrainConfig, *, te
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             algorithm = make_algorithm(config.network, demos.record.spec, device, config.learning_rate)
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         stack.callback(WriterLock(out).release)
         claim(out / RUN_FILE, _Run(config, fingerprint))
         update = 0

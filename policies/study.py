@@ -23,7 +23,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cosmos_engine.config import nearest
-from cosmos_engine.data.atomic import write_file
+from cosmos_engine.data.atomic import make_folder, write_file
 from cosmos_engine.errors import InputError
 
 DONE = "done"
@@ -206,7 +206,7 @@ def run_study(commands: Sequence[StudyCommand], out: Path) -> None:
             code = _run(command)
             if code != 0:
                 raise InputError(f"`{command.line}` ended with exit code {code}; the study goes on from it")
-            _done_file(command, out).parent.mkdir(parents=True, exist_ok=True)
+            make_folder(_done_file(command, out).parent)
             write_file(_done_file(command, out), json.dumps({"command": command.line}).encode())
             progress.update()
 

@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 import cosmos_engine
+from cosmos_engine.data.atomic import make_folder
 from cosmos_engine.data.dataset import CERTIFICATE, Dataset
 from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.device import has_bfloat16
@@ -114,7 +115,7 @@ def train(dataset_path: Path, out: Path, config: TrainConfig, *, tensorboard: bo
 
 
 def _claimed(out: Path, run: _Run) -> WriterLock:
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     lock = WriterLock(out)
     try:
         claim(out / RUN_FILE, run)

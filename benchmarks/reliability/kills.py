@@ -33,10 +33,15 @@ import sys, numpy
 from pathlib import Path
 from cosmos_engine.data import Dataset
 from cosmos_engine.data.frame_cache import decoded_images
+from cosmos_engine.errors import InputError
 dataset = Dataset(Path(sys.argv[1]))
 every = numpy.arange(dataset.episode_count)
 keys = [key for key in dataset.keys if key.endswith("_image")]
-decoded_images(dataset, keys, every, ram_bytes=0, folder=Path(sys.argv[2]))
+try:
+    decoded_images(dataset, keys, every, ram_bytes=0, folder=Path(sys.argv[2]))
+except InputError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
 """
 """Builds the cache of frames as training does, of a dataset that would else be decoded into RAM."""
 POLICY = ["policy.image_size=16", "policy.crop_size=14", "policy.encoder.widths=[8,8]", "policy.unet_widths=[8,16]"]
@@ -104,6 +109,18 @@ def trained(out: Path) -> int:
     if not (out / "policy.safetensors").is_file():
         return 0
     return load_policy(out, torch.device("cpu")).updates
+
+
+def make_inputs(folder: Path) -> None:
+    """Write the recording, the dataset and the foreign file that the jobs read."""
+    demos, dataset = str(folder / "demos"), str(folder / "lift.zarr")
+    variants = ["--generator", "photometric", "--variants", "8", "--gate", "off"]
+    for words in (
+        ["record", "--task", "lift", "--episodes", "3", "image_size=24", "--out", demos],
+        ["augment", demos, *variants, "--out", dataset],
+        ["export", "robomimic", dataset, "--recording", demos, "--out", str(folder / FOREIGN)],
+    ):
+        run([*ENGINE, *words], None)
 
 
 def exported(out: Path) -> int:
@@ -249,14 +266,7 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        demos, dataset = folder / "demos", folder / "lift.zarr"
-        for words in (
-            ["record", "--task", "lift", "--episodes", "3", "image_size=24", "--out", str(demos)],
-            ["augment", str(demos), "--generator", "photometric", "--variants", "8", "--out", str(dataset)]
-            + ["--gate", "off"],
-            ["export", "robomimic", str(dataset), "--recording", str(demos), "--out", str(folder / FOREIGN)],
-        ):
-            run([*ENGINE, *words], None)
+        make_inputs(folder)
         every = jobs(folder)
         names = args.jobs or list(every)
         faults: list[str] = []

@@ -22,7 +22,7 @@ from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from cosmos_engine.data.atomic import atomic_file, make_folder, storage_errors
+from cosmos_engine.data.atomic import make_folder, storage_errors, write_file
 from cosmos_engine.data.rejected import RejectedVariant, Try
 from cosmos_engine.errors import InputError
 
@@ -130,8 +130,7 @@ def keep_try(file: Path, made: Mapping[int, TriedVariant]) -> None:
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     metadata = {_METADATA_KEY: json.dumps(described, sort_keys=True, allow_nan=False)}
     make_folder(file.parent)
-    with atomic_file(file) as temporary, storage_errors(file):
-        safetensors.numpy.save_file(contiguous, temporary, metadata)
+    write_file(file, safetensors.numpy.save(contiguous, metadata))
 
 
 def read_try(file: Path) -> dict[int, TriedVariant] | None:

@@ -297,8 +297,8 @@ def _made(selection: _Selection, identity: str, home: Path) -> Images:
             free = shutil.disk_usage(home).free
         if free < selection.byte_count:
             raise InputError(
-                f"{home}: {free / 1e9:.2f} GB free where the decoded frames take {selection.byte_count / 1e9:.2f} GB; "
-                f"{CACHE_VARIABLE} names a folder elsewhere"
+                f"{home}: {free / 1e6:,.1f} MB free, expected {selection.byte_count / 1e6:,.1f} MB for the decoded "
+                f"frames; {CACHE_VARIABLE} names a folder elsewhere"
             )
         with atomic_file(file) as temporary, temporary.open("wb") as stream:
             _write(stream, selection, identity)

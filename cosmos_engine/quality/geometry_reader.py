@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from cosmos_engine.data import atomic_file
+from cosmos_engine.data import write_file
 from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.errors import InputError
 from cosmos_engine.quality.reader import Readings
@@ -98,8 +98,7 @@ def save_reader(file: Path, network: ReaderNetwork, notes: Mapping[str, Any]) ->
             raise InputError(f"{file}: {name} has values that are not finite in float16")
     described: dict[str, Any] = {"version": FORMAT_VERSION, "notes": dict(notes)}
     described["sha256"] = tensors_sha256(stored, described)
-    with atomic_file(file) as temporary:
-        safetensors.torch.save_file(stored, temporary, {METADATA_KEY: json.dumps(described, sort_keys=True)})
+    write_file(file, safetensors.torch.save(stored, {METADATA_KEY: json.dumps(described, sort_keys=True)}))
 
 
 def load_network(file: Path) -> ReaderNetwork:

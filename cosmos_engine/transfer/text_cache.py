@@ -21,11 +21,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
-from cosmos_engine.data.atomic import atomic_file, make_folder
+from cosmos_engine.data.atomic import make_folder, write_file
 
 FORMAT_VERSION = 1
 METADATA_KEY = "cosmos-engine/text-tokens"
@@ -137,8 +137,7 @@ class CachedText:
             raise ValueError(f"prompt {prompt[:40]!r}...: its tokens are not finite in {self._dtype}")
         # One entry: safetensors writes several in random order. The prompt is there for people who look at the file.
         described = {"key": self._key(prompt), "sha256": _sha256(tokens_LD), "prompt": prompt}
-        with atomic_file(self.path(prompt)) as temporary:
-            save_file({"tokens": tokens_LD}, temporary, {METADATA_KEY: json.dumps(described)})
+        write_file(self.path(prompt), save({"tokens": tokens_LD}, {METADATA_KEY: json.dumps(described)}))
 
     def _read(self, prompt: str) -> Tensor | None:
         """Return the tokens of a prompt, or None if there is no file that can be trusted."""

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 import cosmos_engine
+from cosmos_engine.data.atomic import make_folder
 from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.device import choose_device
 from cosmos_engine.errors import InputError
@@ -82,7 +83,7 @@ def finetune(
     make = make_environment(policy.spec)
     task = _checked_task(cloned_folder.resolve().name, policy.spec, make)
     _check_seeds(loaded, config)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     lock = WriterLock(out)
     try:
         claim(out / RUN_FILE, _Run(config, task, loaded.weights_sha256))

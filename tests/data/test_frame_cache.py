@@ -312,7 +312,9 @@ def test_full_disk_is_one_line_and_leaves_nothing(dataset: Dataset, file_size_li
 
 def test_too_little_space_is_said_before_work(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 100))
-    with pytest.raises(InputError, match=r"0\.00 GB free where the decoded frames take .* COSMOS_ENGINE_CACHE names"):
+    with pytest.raises(
+        InputError, match=r"0\.\d MB free, expected .* for the decoded frames; COSMOS_ENGINE_CACHE names"
+    ):
         _mapped(dataset)
 
 

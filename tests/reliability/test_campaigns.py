@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,13 @@ def test_a_reader_that_takes_wrong_for_right_is_found(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "different content" in ended.stdout
     assert "IndexError" in ended.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts small disks: needs root and Linux")
+def test_full_and_read_only_disks_lose_nothing() -> None:
+    ended = _run("disks.py", "--rounds", "1")
+    assert ended.returncode == 0, ended.stdout
 
 
 @pytest.mark.slow
