@@ -132,7 +132,7 @@ def _generate(args: argparse.Namespace) -> int:
 def _benchmark(args: argparse.Namespace) -> int:
     from cosmos_engine.device import choose_device
     from cosmos_engine.sim.strengths import ShiftStrengths, overlaps
-    from isaac_ext.outside.environment import IsaacArena
+    from isaac_ext.outside.environment import IsaacArena, as_seen_by
     from isaac_ext.outside.generate import GenerateConfig
     from isaac_ext.outside.isaac_sim import find_isaac_sim
     from policies.benchmark import BenchmarkConfig, Contestant, choose_shifts, markdown_table, run_benchmark
@@ -159,6 +159,8 @@ def _benchmark(args: argparse.Namespace) -> int:
                 folder.resolve().name, loaded.policy, str(folder), loaded.weights_sha256, demo_seeds=loaded.seen_seeds
             )
         )
+    # Where the policies differ in what they see, `run_benchmark` names the one that does not fit.
+    scene = as_seen_by(contestants[0].policy.spec, scene)
     arena = IsaacArena(find_isaac_sim(args.isaac_path), scene, config.shifts)
     print(markdown_table(run_benchmark(contestants, arena, shifts, config, args.out)))
     return 0

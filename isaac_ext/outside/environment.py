@@ -30,6 +30,7 @@ from isaac_ext.franka import FrankaConfig
 from isaac_ext.outside.isaac_sim import IsaacSim
 from isaac_ext.outside.layout import bring_h5py, install, this_python
 from isaac_ext.outside.shifts import drawn_look
+from policies.policy import PolicySpec
 
 _START_S = 900.0
 """Isaac Sim's first start compiles shaders, which takes minutes."""
@@ -252,6 +253,12 @@ class IsaacArena:
         """Give the environment the look that it has under a shift in the trial of that seed."""
         assert isinstance(environment, IsaacEnvironment)
         environment.look(shift, seed, self._strengths)
+
+
+def as_seen_by(spec: PolicySpec, scene: FrankaConfig) -> FrankaConfig:
+    """Return a scene whose cameras and control steps are as a policy knows them; `check_environment` does the rest."""
+    height, width = next(((shape[0], shape[1]) for shape in spec.images.values()), (scene.height, scene.width))
+    return replace(scene, height=height, width=width, control_hz=spec.step_hz)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

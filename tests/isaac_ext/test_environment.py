@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from isaac_ext.arena import FrankaArena, serve
 from isaac_ext.franka import CUBE, FRONT, ROBOT, FrankaConfig
 from isaac_ext.look import SceneLook
 from isaac_ext.outside import environment as environment_module
-from isaac_ext.outside.environment import IsaacArena, IsaacEnvironment
+from isaac_ext.outside.environment import IsaacArena, IsaacEnvironment, as_seen_by
 from isaac_ext.outside.isaac_sim import IsaacSim
 from policies.benchmark import Arena, BenchmarkConfig, Contestant, run_benchmark
 from policies.policy import PolicySpec
@@ -244,6 +244,13 @@ def test_benchmark_runs_policies_in_isaac_sim_under_its_shifts(acted, tmp_path: 
         ("light_color", 2, 0, 0),
     ]
     assert looks == ["vanilla"] * 2 + ["light_color"] * 2
+
+
+def test_scene_gives_what_the_policy_was_trained_on() -> None:
+    made = as_seen_by(replace(Still.spec, step_hz=10.0), FrankaConfig(folder="unused", task="push"))
+    assert (made.height, made.width, made.control_hz, made.task) == (32, 48, 10.0, "push")
+    blind = replace(Still.spec, observation_shapes={"robot0_joint_pos": [2]})
+    assert as_seen_by(blind, CONFIG) == CONFIG
 
 
 def test_simulator_that_went_away_is_no_users_mistake() -> None:
