@@ -2,11 +2,14 @@
 
     git clone https://github.com/real-stanford/diffusion_policy
     python -m venv peer && peer/bin/pip install torch "zarr<3" "numcodecs<0.16" numba tqdm
-    python benchmarks/loader.py --diffusion-policy diffusion_policy --peer-python peer/bin/python
+    python -m venv lerobot && lerobot/bin/pip install lerobot==0.4.4
+    python benchmarks/loader.py --diffusion-policy diffusion_policy --peer-python peer/bin/python \
+        --lerobot-python lerobot/bin/python
 
 Every loader runs in processes of its own, once after the other in each repeat, so that all see the same load of the
 machine; medians are printed. A window is two frames of every camera, the robot's state and 16 actions (robomimic: one),
-a batch of 64 is stacked into tensors; robomimic's and diffusion_policy's conversions to float are left out.
+a batch of 64 is stacked into tensors; robomimic's and diffusion_policy's conversions to float are left out. LeRobot
+reads what `export lerobot` wrote of the same frames: H.264, decoded by PyAV for each window anew, into floats.
 
 first epoch    windows/s from opening, nothing decoded and no file in the page cache, until each window was seen once
 warm           windows/s from then on; several workers: the sum of that many processes at the same time
@@ -38,6 +41,7 @@ LOW_DIM = ("robot0_eef_pos",)
 OURS = ("ours: RAM", "ours: map made", "ours: map found")
 DIFFUSION_POLICY = ("diffusion_policy: numpy in RAM", "diffusion_policy: zarr in RAM", "diffusion_policy: zarr on disk")
 ROBOMIMIC = ("robomimic: cached", "robomimic: HDF5")
+LEROBOT = ("lerobot: video",)
 
 Gather = Callable[[np.ndarray], object]
 """Return the windows of these numbers, in tensors."""
@@ -55,6 +59,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--diffusion-policy", type=Path, metavar="FOLDER", help="its repository; without: left out")
     parser.add_argument("--peer-python", default=sys.executable, help="a Python with zarr 2 and numba for it")
+    parser.add_argument("--lerobot-python", metavar="PYTHON", help="a Python with lerobot 0.4; without: left out")
     parser.add_argument("--worker", nargs=2, metavar=("LOADER", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -64,6 +69,11 @@ def main() -> None:
         folder = Path(name)
         frames = write_data(folder, args.recording, args.demos, args.pixels, args.cameras)
         loaders = [*OURS, *(DIFFUSION_POLICY if args.diffusion_policy else ()), *robomimic_loaders()]
+        if args.lerobot_python:
+            from cosmos_engine.interop.lerobot import LeRobotOptions, export_lerobot
+
+            export_lerobot(folder / "d.zarr", folder / "lerobot", None, LeRobotOptions())
+            loaders += LEROBOT
         counts = [int(count) for count in args.workers.split(",")]
         results: dict[tuple[str, int], list[dict[str, float]]] = {}
         for repeat in range(args.repeats):
@@ -110,12 +120,13 @@ def robomimic_loaders() -> tuple[str, ...]:
 
 def measured(loader: str, count: int, folder: Path, args: argparse.Namespace) -> dict[str, float]:
     """Run a loader in `count` processes at once and return what they measured together."""
-    forget_pages(folder / "demos", folder / "d.zarr")
+    forget_pages(folder / "demos", folder / "d.zarr", folder / "lerobot")
     if loader == "ours: map made":
         for file in folder.glob("d.zarr.frames/*/*"):
             file.unlink()
     forget_pages(folder / "d.zarr.frames")
-    python = args.peer_python if loader in DIFFUSION_POLICY else sys.executable
+    pythons = dict.fromkeys(DIFFUSION_POLICY, args.peer_python) | dict.fromkeys(LEROBOT, args.lerobot_python)
+    python = pythons.get(loader, sys.executable)
     command = [python, __file__, "--worker", loader, str(folder), "--seconds", str(args.seconds)]
     if args.diffusion_policy:
         command += ["--diffusion-policy", str(args.diffusion_policy)]
@@ -158,6 +169,8 @@ def work(loader: str, folder: Path, diffusion_policy: Path | None, seconds: floa
     elif loader in DIFFUSION_POLICY:
         assert diffusion_policy is not None
         opening = opening_diffusion_policy(loader, folder, diffusion_policy)
+    elif loader in LEROBOT:
+        opening = opening_lerobot(folder)
     else:
         opening = opening_robomimic(loader, folder)
     rng = np.random.default_rng(os.getpid())
@@ -262,6 +275,26 @@ def opening_robomimic(loader: str, folder: Path) -> Callable[[], tuple[Gather, i
     return opened
 
 
+def opening_lerobot(folder: Path) -> Callable[[], tuple[Gather, int]]:
+    """Return what opens the unmodified LeRobotDataset on what `export lerobot` made of the same zarr."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "interop"))
+    from read_lerobot import LeRobotDataset
+    from torch.utils.data import default_collate
+
+    def opened() -> tuple[Gather, int]:
+        root = folder / "lerobot"
+        info = json.loads((root / "meta" / "info.json").read_text())
+        observed = [name for name in info["features"] if name.startswith("observation.")]
+        times = {name: [step / info["fps"] for step in range(1 - OBSERVATION_FRAMES, 1)] for name in observed}
+        times["action"] = [
+            step / info["fps"] for step in range(1 - OBSERVATION_FRAMES, HORIZON + 1 - OBSERVATION_FRAMES)
+        ]
+        windows = LeRobotDataset("local/benchmark", root=root, video_backend="pyav", delta_timestamps=times)
+        return lambda indices: default_collate([windows[int(index)] for index in indices]), len(windows)
+
+    return opened
+
+
 def forget_pages(*folders: Path) -> None:
     """Have the system drop the pages of all files under some folders from its cache."""
     for folder in folders:
@@ -282,6 +315,7 @@ def report(results: dict[tuple[str, int], list[dict[str, float]]], folder: Path,
     zarr_bytes = sum(file.stat().st_size for file in (folder / "d.zarr" / "data").glob("*_image/*")) / frames / cameras
     map_bytes = sum(file.stat().st_size for file in folder.glob("d.zarr.frames/*/*")) / frames / cameras
     hdf5_bytes = hdf5_image_bytes(Recording(folder / "demos")) / frames / cameras
+    mp4_bytes = sum(file.stat().st_size for file in (folder / "lerobot").rglob("*.mp4")) / frames / cameras
     size = f"{shape[0]} frames of {shape[1]}x{shape[2]}, {cameras} cameras"
     print(f"{size}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(
@@ -291,6 +325,7 @@ def report(results: dict[tuple[str, int], list[dict[str, float]]], folder: Path,
     for (loader, count), runs in results.items():
         median = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
         size = map_bytes if "map" in loader else hdf5_bytes if loader in ROBOMIMIC else zarr_bytes
+        size = mp4_bytes if loader in LEROBOT else size
         print(
             f"{loader:<34}{count:>8}{median['cold']:>13,.0f}{median['warm']:>10,.0f}{median['cpu']:>14,.0f}"
             f"{median['memory']:>9,.0f}{size:>15,.0f}"
