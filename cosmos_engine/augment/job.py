@@ -29,6 +29,7 @@ from cosmos_engine.data import DatasetWriter, Recording, build_certificate
 from cosmos_engine.data.certificate import read_certificate
 from cosmos_engine.data.dataset_writer import DatasetComplete
 from cosmos_engine.data.digest import json_sha256
+from cosmos_engine.data.rejected import REJECTED
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.generator import Generator
 
@@ -70,7 +71,7 @@ def augment(
         How many variants were accepted, and why others were not: of the whole dataset, however often it was resumed.
 
     Raises:
-        InputError: an episode lacks passes, no demo is left, a prompt or an exclusion does not fit, or `out` holds
+        InputError: an episode lacks passes, no demo or no episode is left, a prompt or an exclusion does not fit, or `out` holds
             another job's dataset.
     """
     prompts, progress = prompts or LookPrompts(), progress or Bars()
@@ -109,6 +110,9 @@ def augment(
         )
         _commit_all(plans, order, committer, journal, bench, generator, workers, progress)
         committer.write_rejected()
+        if not writer.episodes_written:
+            _, *why = total_yield(journal.outcomes).lines
+            raise InputError(f"{out}: no episode is left: {'; '.join(why)}; its {REJECTED} says more")
         with progress.stage("certificate", 1, 0, "file") as advance:
             certificate = build_certificate(recording, writer, config=job, weights_sha256=weights)
             writer.finish(certificate)

@@ -292,6 +292,11 @@ def test_short_failed_and_blind_demos_are_left_out_and_counted(tmp_path):
     with pytest.raises(InputError, match="no demo is left: 1 short; curation"):
         augment(only_bad, tmp_path / "z.zarr", SeededGenerator(), CONFIG)
     assert not (tmp_path / "z.zarr").exists()
+    still = record(
+        tmp_path / "still", with_pixels(make_episode(3, length=9), lambda rgb: np.repeat(rgb[:1], len(rgb), 0))
+    )
+    with pytest.raises(InputError, match=r"no episode is left: demos left out: 1 static; its rejected\.json says more"):
+        augment(still, tmp_path / "still.zarr", SeededGenerator(), CONFIG)
 
 
 def test_excluded_variants_are_not_made_and_their_siblings_stay_the_same(recording, tmp_path):
