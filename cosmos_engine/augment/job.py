@@ -71,8 +71,8 @@ def augment(
         How many variants were accepted, and why others were not: of the whole dataset, however often it was resumed.
 
     Raises:
-        InputError: an episode lacks passes, no demo or no episode is left, a prompt or an exclusion does not fit, or `out` holds
-            another job's dataset.
+        InputError: an episode lacks passes, no demo or no episode is left, a prompt or an exclusion does not fit, or
+            `out` holds another job's dataset.
     """
     prompts, progress = prompts or LookPrompts(), progress or Bars()
     check_exclusions(exclusions, len(recording), config.variants)
