@@ -98,7 +98,13 @@ def test_overrides_may_stand_anywhere_and_other_words_are_refused(tmp_path, caps
 def test_ctrl_c_keeps_whole_episodes_and_the_same_command_goes_on(tmp_path):
     command = [sys.executable, "-c", "import sys; from cosmos_engine.cli import main; sys.exit(main())"]
     command += ["record", "--task", "lift", "--episodes", "24", "--out", str(tmp_path / "r"), "image_size=32"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
+    )
     first = tmp_path / "r" / "episodes" / "episode_000000.hdf5"
     while not first.is_file() and process.poll() is None:
         time.sleep(0.01)

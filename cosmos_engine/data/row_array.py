@@ -223,7 +223,7 @@ def _read_layout(path: Path) -> tuple[RowLayout, int]:
         raise InputError(f"{path}: no such array") from error
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{file}: damaged array description ({error})") from error
     if not known or chunk_shape != row_shape or length < 0 or chunk_rows < 1 or layout.dtype.kind not in "biuf":
         raise InputError(f"{file}: expected plain zarr format 2 rows, zstd or uncompressed, as this engine writes them")

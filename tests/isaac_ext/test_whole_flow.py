@@ -176,7 +176,7 @@ def test_job_is_shown_cancelled_and_can_go_on(make_kit, in_kit, tmp_path: Path) 
     async def user() -> None:
         kit.click_menu(MENU, "Augment episode")
         kit.button("Augment").given["clicked_fn"]()
-        await until(lambda: session.status.done == 3 and session.log)
+        await until(lambda: session.status.done == 3 and "loading" in session.log)
         await kit_module.next_update()
         assert progress_line(session) == "generate: 3 of 10, 70 s to go"
         assert any(text.startswith("> ") and text.endswith("\nloading") for text in kit.labels_shown())
