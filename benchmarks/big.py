@@ -10,24 +10,21 @@ last. Many episodes have 8 frames of 16x16; a long one has frames of 32x32; both
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+from storage import ENV_ARGS, made_episode
 
 from cosmos_engine.data import (
-    CameraPasses,
     Dataset,
     DatasetWriter,
-    Episode,
-    InstanceLabel,
     Recording,
     RecordingWriter,
     build_certificate,
@@ -35,44 +32,16 @@ from cosmos_engine.data import (
     verify_recording,
 )
 
-ENV_ARGS = {"env_name": "benchmark", "type": 2, "env_kwargs": {}}
 CAMERA = "agentview"
 SHORT_FRAMES, SHORT_SIZE, LONG_SIZE = 8, 16, 32
-
-
-def made_episode(frames: int, size: int, seed: int) -> Episode:
-    """Return an episode of `frames` noisy frames of size x size."""
-    rng = np.random.default_rng(seed)
-    passes = CameraPasses(
-        rgb=rng.integers(100, 110, (frames, size, size, 3), dtype=np.uint8),
-        depth_m=np.full((frames, size, size), 0.7, np.float32),
-        instance=np.ones((frames, size, size), np.uint16),
-        intrinsics_px=np.eye(3),
-        world_from_camera=np.tile(np.eye(4), (frames, 1, 1)),
-    )
-    return Episode(
-        actions=rng.uniform(-1, 1, (frames, 7)).astype(np.float32),
-        states=rng.normal(size=(frames, 9)),
-        rewards=np.zeros(frames, np.float32),
-        dones=np.zeros(frames, bool),
-        observations={"robot0_eef_pos": np.zeros((frames, 3), np.float32)},
-        cameras={CAMERA: passes},
-        labels={1: InstanceLabel("ground", "ground", "scene")},
-        success=True,
-        seed=seed,
-        step_hz=20.0,
-        episode_id=str(uuid.UUID(int=seed)),
-        source="benchmark",
-        task="benchmark",
-        instruction="wait",
-    )
 
 
 def write_recording(folder: Path, episodes: int, frames: int, size: int) -> None:
     """Write a recording of `episodes` episodes."""
     with RecordingWriter(folder / "demos", ENV_ARGS) as writer:
         for seed in range(episodes):
-            writer.append(made_episode(frames, size, seed))
+            episode = made_episode(frames, size, seed)
+            writer.append(dataclasses.replace(episode, cameras={CAMERA: episode.cameras[CAMERA]}))
 
 
 def write_dataset(folder: Path, _episodes: int, _frames: int, _size: int) -> None:
