@@ -34,11 +34,12 @@ from torch.nn.attention import sdpa_kernel
 from cosmos_engine.controls import MODALITIES, ControlClip
 from cosmos_engine.transfer.config import SIZES, TransferConfig
 from cosmos_engine.transfer.memory import GIB, SegmentWork, estimate
+from cosmos_engine.transfer.model import TransferModel
 from cosmos_engine.transfer.network import TransferNetwork
 from cosmos_engine.transfer.placement import OFFLOADS, Offload, Placement
 from cosmos_engine.transfer.sampling import SAMPLING
 from cosmos_engine.transfer.transfer25 import ATTENTION, Transfer25
-from cosmos_engine.transfer.two_b import TwoB, compile_blocks
+from cosmos_engine.transfer.two_b import compile_blocks
 from cosmos_engine.transfer.wan import WanCodec
 
 FRAMES = 93
@@ -342,7 +343,7 @@ def generator_of(args: argparse.Namespace, branches: int, model: str) -> Transfe
     torch.set_default_dtype(torch.float32)
     steps = {} if model.endswith("distilled") else {"steps": args.steps}
     sampling = dataclasses.replace(SAMPLING[model], segment_frames=args.frames, **steps)
-    parts = TwoB(
+    parts = TransferModel(
         random_network(args, branches),
         WanCodec(vae.eval()),
         RandomText(args.config.text_width, args.device),

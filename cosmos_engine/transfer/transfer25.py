@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from cosmos_engine.controls import ControlClip, Framing, Modality, identity_fram
 from cosmos_engine.data.digest import file_sha256
 from cosmos_engine.device import has_bfloat16
 from cosmos_engine.errors import InputError
-from cosmos_engine.transfer.codec import Codec, Guide
+from cosmos_engine.transfer.codec import Guide
 from cosmos_engine.transfer.conditioning import (
     BatchConditioning,
     Conditioning,
@@ -37,12 +37,11 @@ from cosmos_engine.transfer.conditioning import (
 )
 from cosmos_engine.transfer.flow import VelocityField, gaussian_noise, segment_seeds
 from cosmos_engine.transfer.memory import MemoryPlan, SegmentWork, plan_memory
-from cosmos_engine.transfer.network import TransferNetwork
+from cosmos_engine.transfer.model import TransferModel
 from cosmos_engine.transfer.placement import Placement
 from cosmos_engine.transfer.sampler import sample
 from cosmos_engine.transfer.sampling import SAMPLING, SamplingConfig
 from cosmos_engine.transfer.segments import Segment, join_segments, plan_segments
-from cosmos_engine.transfer.text import TextEncoder
 from cosmos_engine.transfer.tiny import load_tiny, shipped_checkpoint
 
 # Fastest first; PyTorch takes the first that can do the shapes, dtype and device at hand.
@@ -52,20 +51,6 @@ ATTENTION = [
     SDPBackend.EFFICIENT_ATTENTION,
     SDPBackend.MATH,
 ]
-
-
-@runtime_checkable
-class TransferModel(Protocol):
-    """The parts of a Transfer2.5 model; a size differs in nothing else."""
-
-    @property
-    def network(self) -> TransferNetwork: ...
-
-    @property
-    def codec(self) -> Codec: ...
-
-    @property
-    def text(self) -> TextEncoder: ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +69,7 @@ class Transfer25:
 
     Args:
         name: of the generator.
-        model: network, codec and text encoder, on the CPU; brought to the device as the memory plan says.
+        model: on the CPU; brought to the device as the memory plan says.
         sampling: how to sample; by default what suits the generator of that name.
         device: where to compute.
         weights_sha256: digests of the weights files, for provenance.
@@ -124,7 +109,9 @@ class Transfer25:
         """
         file = file or shipped_checkpoint()
         name = "transfer25-tiny"
-        return cls(name, load_tiny(file), sampling, device, weights_sha256={name: file_sha256(file)})
+        tiny = load_tiny(file)
+        model = TransferModel(tiny.network, tiny.codec, tiny.text)
+        return cls(name, model, sampling, device, weights_sha256={name: file_sha256(file)})
 
     def with_sampling(self, sampling: SamplingConfig) -> Transfer25:
         """Return a generator that shares this one's model and samples otherwise."""

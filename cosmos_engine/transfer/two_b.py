@@ -15,6 +15,7 @@ from cosmos_engine.controls import Fit, Framing, Modality, frame_for
 from cosmos_engine.errors import InputError
 from cosmos_engine.transfer.config import SIZES
 from cosmos_engine.transfer.memory import GIB
+from cosmos_engine.transfer.model import TransferModel
 from cosmos_engine.transfer.network import TransferNetwork
 from cosmos_engine.transfer.placement import network_blocks
 from cosmos_engine.transfer.published.folder import (
@@ -30,21 +31,12 @@ from cosmos_engine.transfer.reason import load_reason
 from cosmos_engine.transfer.sampling import SAMPLING, SamplingConfig
 from cosmos_engine.transfer.text_cache import CachedText
 from cosmos_engine.transfer.transfer25 import Transfer25
-from cosmos_engine.transfer.wan import WanCodec, load_wan
+from cosmos_engine.transfer.wan import load_wan
 from cosmos_engine.transfer.weights import load_weights, overlay_weights, read_header
 
 # Reason1's language model in bfloat16 is 13.2 GiB; with less than this it encodes on the CPU.
 ENCODER_BYTES = 15 * GIB
 SHARE_OF_MEMORY = 0.9  # of what is free, where no limit is given
-
-
-@dataclass(frozen=True)
-class TwoB:
-    """Network, Wan VAE and cached Reason1 embeddings; a `TransferModel`."""
-
-    network: TransferNetwork
-    codec: WanCodec
-    text: CachedText
 
 
 @dataclass(frozen=True)
@@ -111,7 +103,7 @@ def open_two_b(
     codec = load_wan(weights.folder(VAE), "cpu", torch.bfloat16)
     return Transfer25(
         model,
-        TwoB(network, codec, text),
+        TransferModel(network, codec, text),
         sampling,
         device,
         weights_sha256=sha256,

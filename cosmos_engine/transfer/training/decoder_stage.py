@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from cosmos_engine.data import write_file
 from cosmos_engine.transfer.guided_codec import GuidedCodec
+from cosmos_engine.transfer.model import TransferModel
 from cosmos_engine.transfer.network import TransferNetwork
 from cosmos_engine.transfer.tiny import TinyModel
 from cosmos_engine.transfer.training.codec_stage import reconstruction_loss
 from cosmos_engine.transfer.training.config import DecoderStageConfig
 from cosmos_engine.transfer.training.network_stage import draw_noisy, latent_error, predicted
-from cosmos_engine.transfer.training.sheet import ShownModel, sample_sheet
+from cosmos_engine.transfer.training.sheet import sample_sheet
 from cosmos_engine.transfer.training.stage import Stage
 from cosmos_engine.transfer.training.stream import BatchSource
 
@@ -58,7 +59,7 @@ def train_decoder(model: TinyModel, source: BatchSource, config: DecoderStageCon
             shown_codec, shown_network = averages["codec"], averages.get("network", network)
             assert isinstance(shown_codec, GuidedCodec)
             assert isinstance(shown_network, TransferNetwork)
-            shown = ShownModel(shown_network, shown_codec, model.text)
+            shown = TransferModel(shown_network, shown_codec, model.text)
             write_file(out / f"decoder_{updates:06d}.png", sample_sheet(shown, source.pool, processes.device))
 
         stage.run(loss, draw_samples)

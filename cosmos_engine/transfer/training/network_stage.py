@@ -18,6 +18,7 @@ from cosmos_engine.processes import Processes
 from cosmos_engine.transfer.codec import SPATIAL_STRIDE, control_latent, grouped_frames
 from cosmos_engine.transfer.control_weights import resolve_weights
 from cosmos_engine.transfer.guided_codec import CODE_CHANNELS, LOCAL_CHANNELS
+from cosmos_engine.transfer.model import TransferModel
 from cosmos_engine.transfer.network import TransferNetwork
 from cosmos_engine.transfer.parts import PARTS
 from cosmos_engine.transfer.segments import latent_frames
@@ -25,7 +26,7 @@ from cosmos_engine.transfer.tiny import TinyModel
 from cosmos_engine.transfer.training.batch import Batch
 from cosmos_engine.transfer.training.config import FlowConfig, NetworkStageConfig
 from cosmos_engine.transfer.training.energy_score import energy_score
-from cosmos_engine.transfer.training.sheet import ShownModel, sample_sheet
+from cosmos_engine.transfer.training.sheet import sample_sheet
 from cosmos_engine.transfer.training.stage import Stage
 from cosmos_engine.transfer.training.stream import BatchSource, Drawn, Noise
 
@@ -63,7 +64,7 @@ def train_network(
                 return flow_matching_loss(model, x0, drawn, config, processes)
 
         def draw_samples(updates: int) -> None:
-            shown = ShownModel(_averaged(network, stage.average, branch), model.codec, model.text)
+            shown = TransferModel(_averaged(network, stage.average, branch), model.codec, model.text)
             controls = () if branch is None else (branch,)
             sheet = sample_sheet(shown, source.pool, processes.device, controls)
             write_file(out / f"{stage.name}_{updates:06d}.png", sheet)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,8 +12,7 @@ from cosmos_engine.config import load_config
 from cosmos_engine.controls import MODALITIES, ControlClip, Modality, Recipe, control_clip
 from cosmos_engine.transfer.codec import Codec, Guide
 from cosmos_engine.transfer.conditioning import as_frames, as_video, clip_points
-from cosmos_engine.transfer.network import TransferNetwork
-from cosmos_engine.transfer.text import TextEncoder
+from cosmos_engine.transfer.model import TransferModel
 from cosmos_engine.transfer.training.clips import ClipPool, TrainingClip, held_out_indices
 from cosmos_engine.transfer.transfer25 import Transfer25
 
@@ -22,16 +20,9 @@ SHOWN_CLIPS = 4
 SHOWN_FRAMES = 5
 
 
-@dataclass(frozen=True)
-class ShownModel:
-    """The parts of a model, some of them averages of those in training; a `TransferModel`."""
-
-    network: TransferNetwork
-    codec: Codec
-    text: TextEncoder
-
-
-def sample_sheet(model: ShownModel, pool: ClipPool, device: torch.device, controls: Sequence[Modality] = ()) -> bytes:
+def sample_sheet(
+    model: TransferModel, pool: ClipPool, device: torch.device, controls: Sequence[Modality] = ()
+) -> bytes:
     """Return a sheet of held-out clips: the true render, and what the model makes of its controls under two seeds.
 
     Args:
