@@ -9,7 +9,8 @@
 Every loader runs in processes of its own, once after the other in each repeat, so that all see the same load of the
 machine; medians are printed. A window is two frames of every camera, the robot's state and 16 actions (robomimic: one),
 a batch of 64 is stacked into tensors; robomimic's and diffusion_policy's conversions to float are left out. LeRobot
-reads what `export lerobot` wrote of the same frames: H.264, decoded by PyAV for each window anew, into floats.
+reads what `export lerobot` wrote of the same frames: H.264, decoded by PyAV for each window anew, into floats. "Copies
+alone" brings the images of a batch to a place that is reused, in one call, and does nothing else: what memory gives.
 
 first epoch    windows/s from opening, nothing decoded and no file in the page cache, until each window was seen once
 warm           windows/s from then on; several workers: the sum of that many processes at the same time
@@ -32,14 +33,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from policies.windows import Frames
 
 BATCH, OBSERVATION_FRAMES, HORIZON = 64, 2, 16
 LOW_DIM = ("robot0_eef_pos",)
 OURS = ("ours: RAM", "ours: map made", "ours: map found")
 DIFFUSION_POLICY = ("diffusion_policy: numpy in RAM", "diffusion_policy: zarr in RAM", "diffusion_policy: zarr on disk")
+COPIES = ("copies alone",)
 ROBOMIMIC = ("robomimic: cached", "robomimic: HDF5")
 LEROBOT = ("lerobot: video",)
 
@@ -68,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         frames = write_data(folder, args.recording, args.demos, args.pixels, args.cameras)
-        loaders = [*OURS, *(DIFFUSION_POLICY if args.diffusion_policy else ()), *robomimic_loaders()]
+        loaders = [*OURS, *COPIES, *(DIFFUSION_POLICY if args.diffusion_policy else ()), *robomimic_loaders()]
         if args.lerobot_python:
             from cosmos_engine.interop.lerobot import LeRobotOptions, export_lerobot
 
@@ -166,6 +171,8 @@ def work(loader: str, folder: Path, diffusion_policy: Path | None, seconds: floa
     """Measure one loader in this process: the first epoch, then warm; started by words on stdin."""
     if loader in OURS:
         opening = opening_ours(loader, folder)
+    elif loader in COPIES:
+        opening = opening_copies(folder)
     elif loader in DIFFUSION_POLICY:
         assert diffusion_policy is not None
         opening = opening_diffusion_policy(loader, folder, diffusion_policy)
@@ -196,19 +203,46 @@ def work(loader: str, folder: Path, diffusion_policy: Path | None, seconds: floa
 
 def opening_ours(loader: str, folder: Path) -> Callable[[], tuple[Gather, int]]:
     """Return what opens this project's loader."""
-    from cosmos_engine.data import Dataset, frame_cache
-    from policies.windows import choose_observations, load_frames
+    from cosmos_engine.data import frame_cache
 
     if loader != "ours: RAM":
         frame_cache.RAM_BYTES = 0
 
     def opened() -> tuple[Gather, int]:
-        dataset = Dataset(folder / "d.zarr")
-        size = dataset.array(f"{dataset.cameras[0]}_image").shape[1]
-        frames = load_frames(dataset, choose_observations(dataset, None, LOW_DIM), size)
+        frames = our_frames(folder)
         return lambda present: frames.gather(present, OBSERVATION_FRAMES, HORIZON), len(frames)
 
     return opened
+
+
+def opening_copies(folder: Path) -> Callable[[], tuple[Gather, int]]:
+    """Return what opens our frames and only copies their images."""
+
+    def opened() -> tuple[Gather, int]:
+        frames = our_frames(folder)
+        pairs = [
+            (array, np.empty((BATCH, OBSERVATION_FRAMES, *array.shape[1:]), array.dtype))
+            for array in frames.images.values()
+        ]
+
+        def gather(present: np.ndarray) -> None:
+            seen = present[:, None] + np.arange(1 - OBSERVATION_FRAMES, 1)
+            for array, batch in pairs:
+                np.take(array, seen, axis=0, mode="clip", out=batch[: len(present)])
+
+        return gather, len(frames)
+
+    return opened
+
+
+def our_frames(folder: Path) -> Frames:
+    """Return the dataset's frames at their own size."""
+    from cosmos_engine.data import Dataset
+    from policies.windows import choose_observations, load_frames
+
+    dataset = Dataset(folder / "d.zarr")
+    size = dataset.array(f"{dataset.cameras[0]}_image").shape[1]
+    return load_frames(dataset, choose_observations(dataset, None, LOW_DIM), size)
 
 
 def opening_diffusion_policy(loader: str, folder: Path, repository: Path) -> Callable[[], tuple[Gather, int]]:

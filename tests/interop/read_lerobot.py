@@ -1,4 +1,4 @@
-"""Run by LeRobot's own Python: read a dataset with the unmodified LeRobotDataset and tell what it gave, as npz.
+"""Run by LeRobot's own Python: read and show a dataset with unmodified LeRobot and tell what it gave, as npz.
 
     python read_lerobot.py DATASET OUT.npz
 
@@ -9,6 +9,7 @@ declared without a body where that torch is not there.
 import contextlib
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ for schema in (
     with contextlib.suppress(RuntimeError):
         library.define(schema)
 
+import rerun  # noqa: E402
 from lerobot.datasets.lerobot_dataset import LeRobotDataset  # noqa: E402
+from lerobot.scripts.lerobot_dataset_viz import visualize_dataset  # noqa: E402
 
 
 def main(root: str, out: str) -> None:
@@ -54,6 +57,10 @@ def main(root: str, out: str) -> None:
     }  # fmt: skip
     batch = next(iter(torch.utils.data.DataLoader(dataset, batch_size=4, shuffle=True)))
     told["batch"] = {key: list(value.shape) for key, value in batch.items() if torch.is_tensor(value)}
+    plain = LeRobotDataset("local/test", root=root, video_backend="pyav", episodes=[1])
+    shown = visualize_dataset(plain, episode_index=1, save=True, output_dir=Path(out).parent / "shown")
+    columns = rerun.dataframe.load_recording(shown).schema().component_columns()
+    told["shown"] = sorted({column.entity_path for column in columns if not column.is_static})
     np.savez(out, told=np.frombuffer(json.dumps(told).encode(), np.uint8), **arrays)
 
 

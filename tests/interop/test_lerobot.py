@@ -77,6 +77,7 @@ def test_lerobot_loads_every_frame(dataset: Path, recording: Recording, tmp_path
             assert error.mean() < 0.04
     np.testing.assert_allclose(told["stats"]["action"]["mean"], columns["action"].mean(0), atol=1e-6)
     np.testing.assert_allclose(told["window_actions"], episodes[1]["action"][:3])
+    assert set(told["cameras"]) < {path.lstrip("/") for path in told["shown"]}
 
 
 def test_plain_colours_survive_video(tmp_path: Path, parquet) -> None:
