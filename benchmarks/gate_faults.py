@@ -40,7 +40,7 @@ from cosmos_engine.quality.clip_geometry import ClipGeometry
 from cosmos_engine.quality.faults import FAULTS, Videos, inject, severities_of
 from cosmos_engine.quality.object_color import prompted_colors
 from cosmos_engine.sim.appearance import sample_appearance
-from cosmos_engine.sim.recorder import record_demo
+from cosmos_engine.sim.demo import record_demo
 from cosmos_engine.sim.tabletop import TabletopEnvironment
 from cosmos_engine.sim.tasks import TASKS
 from cosmos_engine.transfer.generator import Generator

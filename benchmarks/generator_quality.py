@@ -39,7 +39,7 @@ from cosmos_engine.quality import (
 )
 from cosmos_engine.report.sheet import contact_sheet
 from cosmos_engine.sim.appearance import Appearance, sample_appearance
-from cosmos_engine.sim.recorder import record_demo
+from cosmos_engine.sim.demo import record_demo
 from cosmos_engine.sim.tabletop import TabletopEnvironment
 from cosmos_engine.sim.tasks import TASKS
 from cosmos_engine.transfer.generator import Generator

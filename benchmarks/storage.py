@@ -15,7 +15,8 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def main() -> None:
     episode = Recording(arguments.recording).episode(0) if arguments.recording else made_episode(STEPS, 128)
     with tempfile.TemporaryDirectory() as folder:
         measure_recording(Path(folder), episode, arguments.episodes)
-        measure_dataset(Path(folder), episode, arguments.episodes)
+        for levels in (0, 1):
+            measure_dataset(Path(folder), episode, arguments.episodes, levels)
         measure_many(Path(folder), arguments.many)
         if arguments.task:
             measure_overhead(Path(folder), arguments.task)
@@ -81,8 +83,8 @@ def measure_recording(folder: Path, episode: Episode, count: int) -> None:
     report("recording: read", raw * count / (time.perf_counter() - start) / 1e6, "MB/s of passes")
 
 
-def measure_dataset(folder: Path, episode: Episode, count: int) -> None:
-    """Print what appending, reading back and verifying cost; variants are the episode with noise of one grey level."""
+def measure_dataset(folder: Path, episode: Episode, count: int, levels: int) -> None:
+    """Print what appending, reading back and verifying cost; variants differ by noise of so many grey levels."""
     rng = np.random.default_rng(0)
     recording = Recording(folder / "demos")
     variants = []
@@ -90,11 +92,12 @@ def measure_dataset(folder: Path, episode: Episode, count: int) -> None:
         arrays = {"action": episode.actions, "state": episode.states, "timestamp": episode.timestamps_s}
         arrays.update(episode.observations)
         for name, passes in episode.cameras.items():
-            noise = rng.integers(0, 2, passes.rgb.shape, dtype=np.uint8)
+            noise = rng.integers(0, levels + 1, passes.rgb.shape, dtype=np.uint8)
             arrays[f"{name}_image"] = cv2.add(passes.rgb, noise)
         variants.append(arrays)
-    pixels = sum(array.nbytes for key, array in variants[0].items() if key.endswith("_image"))
-    path = folder / "benchmark.zarr"
+    images = {key: array for key, array in variants[0].items() if key.endswith("_image")}
+    pixels = sum(array.nbytes for array in images.values())
+    path = folder / f"noise{levels}.zarr"
     with DatasetWriter(path, attrs={}) as writer:
         start = time.perf_counter()
         for index in range(count):
@@ -102,17 +105,37 @@ def measure_dataset(folder: Path, episode: Episode, count: int) -> None:
         seconds = time.perf_counter() - start
         writer.finish(build_certificate(recording, writer, config={}, weights_sha256={}))
     written = sum(file.stat().st_size for file in (path / "data").glob("*_image/*"))
-    report("dataset: append", pixels * count / seconds / 1e6, "MB/s of raw pixels")
-    report("dataset: append", seconds / count * 1e3, "ms an episode")
-    report("dataset: compression of noisy images", pixels * count / written, "times")
+    what = f"dataset, noise {levels}"
+    report(f"{what}: append", pixels * count / seconds / 1e6, "MB/s of raw pixels")
+    report(f"{what}: its codec alone, a thread a camera", codec_megabytes_per_second(images), "MB/s of raw pixels")
+    report(f"{what}: append", seconds / count * 1e3, "ms an episode")
+    report(f"{what}: compression", pixels * count / written, "times")
     dataset = Dataset(path)
     start = time.perf_counter()
     for index in range(count):
         dataset.episode(index)
-    report("dataset: read", pixels * count / (time.perf_counter() - start) / 1e6, "MB/s of raw pixels")
+    report(f"{what}: read", pixels * count / (time.perf_counter() - start) / 1e6, "MB/s of raw pixels")
     start = time.perf_counter()
     assert verify_dataset(path, folder / "demos").intact
-    report("dataset: verify against recording", (time.perf_counter() - start) / count * 1e3, "ms an episode")
+    report(f"{what}: verify against recording", (time.perf_counter() - start) / count * 1e3, "ms an episode")
+
+
+def codec_megabytes_per_second(images: Mapping[str, np.ndarray]) -> float:
+    """Return how fast the dataset's codec compresses an episode's images in memory, a thread for each camera."""
+    codec = numcodecs.Zstd(level=1, checksum=True)
+
+    def compress(frames: np.ndarray) -> None:
+        step = 2_000_000 // frames[0].nbytes
+        for first in range(0, len(frames), step):
+            codec.encode(np.ascontiguousarray(frames[first : first + step]))
+
+    seconds = []
+    with ThreadPoolExecutor() as pool:
+        for _ in range(5):
+            start = time.perf_counter()
+            list(pool.map(compress, images.values()))
+            seconds.append(time.perf_counter() - start)
+    return sum(frames.nbytes for frames in images.values()) / statistics.median(seconds) / 1e6
 
 
 def measure_many(folder: Path, count: int) -> None:

@@ -78,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("--task", required=True, help="lift, stack or apple_in_bowl")
     record.add_argument("--episodes", type=int, required=True, help="demos in the recording when it is done")
     record.add_argument("--out", type=Path, required=True, help="folder of the recording; the same command resumes it")
+    record.add_argument("--workers", type=int, help="processes that make demos (default: 1; on Ray one a core)")
+    record.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="workers on Ray, one a CPU core: here, or on the cluster at ADDRESS ('auto': this machine's)",
+    )
     _add_overrides(record)
     record.set_defaults(run=_record)
 
@@ -112,7 +120,7 @@ def _record(args: argparse.Namespace) -> int:
 
     overrides = [f"task={args.task}", f"episodes={args.episodes}", *args.overrides]
     config = load_config(RecordConfig, None, overrides)
-    record_demos(config, args.out)
+    record_demos(config, args.out, args.workers, args.ray)
     print(f"recording: {args.out}")
     return 0
 

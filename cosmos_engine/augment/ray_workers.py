@@ -7,7 +7,6 @@ so all nodes see the recording and the output under the same paths. Needs the ex
 
 from __future__ import annotations
 
-import importlib
 import os
 import pickle
 import sys
@@ -18,18 +17,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
-from cosmos_engine.augment.workers import AHEAD_UNITS, environment, usable_cores
+from cosmos_engine.augment.workers import AHEAD_UNITS
+from cosmos_engine.cluster import MOST_DEATHS, connected
 from cosmos_engine.errors import InputError
+from cosmos_engine.worker_process import environment
 
 if TYPE_CHECKING:  # an actor sets its environment before it imports numpy, torch and tqdm
     from cosmos_engine.augment.staging import Unit
     from cosmos_engine.augment.workbench import Opener, WorkOrder
-
-LOCAL = "local"
-"""The address that starts a cluster of this machine alone, for as long as the job runs."""
-MOST_DEATHS = 3
-"""When so many actors have died over the same unit, it is the unit."""
-_OBJECT_STORE_BYTES = 100_000_000  # of a local cluster: nothing large is sent through it
 
 
 class RayPool(Sequence["Opener"]):
@@ -190,37 +185,6 @@ def _unseen(folder: object) -> InputError:
 
 @contextmanager
 def ray_pool(address: str, opener: Opener, workers: int | None, needs_gpu: bool) -> Iterator[RayPool]:
-    """Connect to a Ray cluster, or start one of this machine; disconnect, or stop it, at the end.
-
-    Args:
-        address: `LOCAL`, "auto" for the cluster that this machine belongs to, or "HOST:PORT" of its head.
-        opener: opens an actor's generator and gate; it can be pickled.
-        workers: actors; None for one on every GPU or CPU core of the cluster.
-        needs_gpu: whether an actor has a GPU to itself, or else a CPU core.
-
-    Raises:
-        InputError: Ray is not installed, there is no such cluster, or it has too few GPUs or cores.
-    """
-    try:
-        ray: Any = importlib.import_module("ray")
-    except ImportError as error:
-        raise InputError("--ray: Ray is not installed; pip install 'cosmos-engine[ray]'") from error
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address == LOCAL:
-        cores = None if needs_gpu else max(usable_cores(), workers or 0)
-        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES, "num_cpus": cores}
-    try:
-        ray.init(address=address, **options)
-    except Exception as error:  # Ray raises plain ones too, as when a machine is too busy to start it in 30 s
-        raise InputError(f"--ray {address}: no Ray cluster: {' '.join(str(error).split())[:200]}") from error
-    try:
-        kind = "GPU" if needs_gpu else "CPU"
-        there = int(ray.cluster_resources().get(kind, 0))
-        if there < max(1, workers or 1):
-            raise InputError(
-                f"--ray {address}: the cluster has {there} {kind}s where {workers or 1} workers need one each"
-            )
-        yield RayPool(ray, opener, workers or there, needs_gpu)
-    finally:
-        ray.shutdown()
+    """Connect to a Ray cluster, or start one of this machine, as `cluster.connected`; `opener` can be pickled."""
+    with connected(address, workers, needs_gpu) as (ray, count):
+        yield RayPool(ray, opener, count, needs_gpu)

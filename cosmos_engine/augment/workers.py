@@ -7,19 +7,16 @@ dataset. Killing the parent ends the workers; a worker that dies ends the job wi
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
 import sys
-import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from cosmos_engine.errors import InputError
+from cosmos_engine.worker_process import begin, inherited_environment
 
 if TYPE_CHECKING:  # a worker sets its environment before it imports numpy, torch and tqdm
     from cosmos_engine.augment.staging import Unit
@@ -27,13 +24,7 @@ if TYPE_CHECKING:  # a worker sets its environment before it imports numpy, torc
 
 AHEAD_UNITS = 8
 """How many units a worker may be ahead of the oldest that is not done: what is staged waits on the disk."""
-_NO_BARS = {"TQDM_DISABLE": "1"}
 _READY, _DONE, _FAILED = "ready", "done", "failed"
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 @runtime_checkable
@@ -84,7 +75,7 @@ class _Worker:
     def __init__(self, order: WorkOrder, opener: Opener) -> None:
         context = multiprocessing.get_context("spawn")  # fork is unsafe once torch has threads, or a GPU is in use
         self.connection, theirs = context.Pipe()
-        with _environment(order.config.threads):
+        with inherited_environment(order.config.threads):
             self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
             self.process.start()
         theirs.close()
@@ -135,31 +126,9 @@ def _speaking(crew: Sequence[_Worker]) -> list[_Worker]:
     return [worker for worker in crew if worker.connection in heard]
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Return what libraries read when they are imported: threads, and no bars but the parent's."""
-    return {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)), **_NO_BARS}
-
-
-@contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """Have processes that are started meanwhile inherit `environment`."""
-    wanted = environment(threads)
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 def _work(connection: Connection) -> None:
     """Climb units until the parent says no more, or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    begin()
     try:
         order, opener = connection.recv()
         from cosmos_engine.augment.workbench import Workbench, compute_threads
@@ -179,11 +148,3 @@ def _work(connection: Connection) -> None:
         connection.send((_FAILED, error))
     except Exception:
         connection.send((_FAILED, RuntimeError(f"a worker failed:\n{traceback.format_exc()}")))
-
-
-def _die_with_parent() -> None:
-    """End at once when the parent has ended, also by kill -9: nobody else may write the dataset's folder then."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -242,7 +242,7 @@ def _devices(args: argparse.Namespace) -> list[str]:
 
 def _worker_count(args: argparse.Namespace, variants: int) -> int:
     """Return how many processes generate: as asked, or what pays on the CPU; one on a GPU."""
-    from cosmos_engine.augment.workers import usable_cores
+    from cosmos_engine.worker_process import usable_cores
 
     if args.workers is not None:
         if args.workers < 1:

@@ -133,17 +133,20 @@ class DatasetWriter:
         layouts = _checked_layouts(arrays)
         self._check_same_layouts(layouts)
         first_row = self._episodes[-1].end_row if self._episodes else 0
-        episode = DatasetEpisode(
-            first_row=first_row,
-            end_row=first_row + len(arrays["action"]),
-            source_demo=int(source_demo),
-            variant=int(variant),
-            accepted=bool(accepted),
-            info=json.loads(json.dumps(info)),
-            sha256={key: array_sha256(arrays[key]) for key in sorted(arrays)},
-        )
+        info = json.loads(json.dumps(info))
         try:
-            self._write(arrays, layouts, episode)
+            sha256 = self._write_rows(arrays, layouts)
+            self._commit(
+                DatasetEpisode(
+                    first_row=first_row,
+                    end_row=first_row + len(arrays["action"]),
+                    source_demo=int(source_demo),
+                    variant=int(variant),
+                    accepted=bool(accepted),
+                    info=info,
+                    sha256=sha256,
+                )
+            )
         except BaseException:
             self.close()  # The arrays may differ in length now; the next writer cuts them to the last commit.
             raise
@@ -216,14 +219,17 @@ class DatasetWriter:
 
         return dict(zip(layouts, self._pool.map(open_array, layouts), strict=True))
 
-    def _write(
-        self, arrays: Mapping[str, NDArray[Any]], layouts: Mapping[str, RowLayout], episode: DatasetEpisode
-    ) -> None:
+    def _write_rows(self, arrays: Mapping[str, NDArray[Any]], layouts: Mapping[str, RowLayout]) -> dict[str, str]:
+        """Write rows that are not committed yet, and return their digests."""
         if not self._data:
             self._data = self._open_arrays(layouts, length=0)
         writes = [self._pool.submit(self._data[key].append, array) for key, array in arrays.items()]
+        digests = {key: self._pool.submit(array_sha256, arrays[key]) for key in sorted(arrays)}
         for write in writes:
             write.result()
+        return {key: digest.result() for key, digest in digests.items()}
+
+    def _commit(self, episode: DatasetEpisode) -> None:
         with storage_errors(self.path / JOURNAL), (self.path / JOURNAL).open("ab") as journal:
             journal.write(episode.to_line())
             journal.flush()
@@ -234,8 +240,11 @@ class DatasetWriter:
             "accepted": episode.accepted,
             "episode_ends": episode.end_row,
         }
-        for name, layout in _META_LAYOUTS.items():  # episode_ends comes last: it is the commit
-            self._meta[name].append(np.array([row[name]], dtype=layout.dtype))
+        columns = {name: np.array([row[name]], dtype=layout.dtype) for name, layout in _META_LAYOUTS.items()}
+        end = columns.pop("episode_ends")
+        for write in [self._pool.submit(self._meta[name].append, column) for name, column in columns.items()]:
+            write.result()
+        self._meta["episode_ends"].append(end)  # this is the commit
         self._episodes.append(episode)
 
     def _check_same_layouts(self, layouts: Mapping[str, RowLayout]) -> None:

@@ -143,7 +143,7 @@ class RowArrayWriter:
             InputError: if the file system refuses.
         """
         first = self._length - len(self._tail)
-        rows = np.concatenate([self._tail, rows])
+        rows = np.concatenate([self._tail, rows])  # contiguous, as the codec wants it
         self._write_chunks(first, rows)
         self._length = first + len(rows)
         self._tail = rows[len(rows) - self._length % self.layout.chunk_rows :].copy()
@@ -162,10 +162,11 @@ class RowArrayWriter:
     def _write_chunks(self, first: int, rows: NDArray[Any]) -> None:
         size = self.layout.chunk_rows
         for offset in range(0, len(rows), size):
-            part = rows[offset : offset + size]
-            # Padded with zeros: the same rows give the same bytes, however they arrived.
-            chunk = np.zeros((size, *self.layout.row_shape), dtype=self.layout.dtype)
-            chunk[: len(part)] = part
+            chunk = part = rows[offset : offset + size]
+            if len(part) < size:
+                # Padded with zeros: the same rows give the same bytes, however they arrived.
+                chunk = np.zeros((size, *self.layout.row_shape), dtype=self.layout.dtype)
+                chunk[: len(part)] = part
             content = bytes(_ZSTD.encode(chunk)) if self.layout.compressed else chunk.tobytes()
             write_file(_chunk_path(self.path, self.layout, (first + offset) // size), content, sync_folder=False)
 

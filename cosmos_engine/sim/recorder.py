@@ -1,28 +1,23 @@
-"""Record demos of the scripted experts on the table-top: states first, render passes on replay of those states."""
+"""Record demos of the scripted experts on the table-top."""
 
 from __future__ import annotations
 
-import json
-import uuid
-from collections.abc import Sequence
+import functools
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from cosmos_engine.data import CameraPasses, Episode, Recording, RecordingWriter
+from cosmos_engine.data import Episode, Recording, RecordingWriter
 from cosmos_engine.errors import InputError
-from cosmos_engine.sim.environment import CameraFrame
-from cosmos_engine.sim.experts import Expert
+from cosmos_engine.sim.demo import record_demo
+from cosmos_engine.sim.demo_crew import DemoCrew, process_crew, ray_crew
 from cosmos_engine.sim.scene import CAMERAS
 from cosmos_engine.sim.tabletop import TabletopEnvironment
 
-SOURCE = "embedded-mujoco"
 _GYM_ENV_TYPE = 2  # robomimic.envs.env_base.EnvType.GYM_TYPE
-_HOLD_STEPS = 5
-"""Control steps that success must last; a demo ends with them, so that a policy learns to stay."""
 _FAILURES_IN_A_ROW = 20
 
 
@@ -62,104 +57,79 @@ class RecordSummary:
     failed_seeds: tuple[int, ...]
 
 
-def record_demos(config: RecordConfig, out: str | Path) -> RecordSummary:
+def record_demos(
+    config: RecordConfig, out: str | Path, workers: int | None = None, ray: str | None = None
+) -> RecordSummary:
     """Record demos until the folder `out` holds `config.episodes` of them; only successful ones are kept.
 
-    A demo follows from its seed and the config alone. Called again, it goes on after the last recorded seed; whatever
-    stops it, the folder holds whole episodes only.
+    A demo follows from its seed and the config alone, whoever makes it. Called again, it goes on after the last
+    recorded seed; whatever stops it, the folder holds whole episodes only.
+
+    Args:
+        config: what to record.
+        out: folder of the recording.
+        workers: processes that make demos; None for this one alone, with `ray` for one on every core of the cluster.
+        ray: address of a Ray cluster, as `cluster.connected` takes it; None for this machine without Ray.
 
     Raises:
         InputError: unknown task or camera, no GL, a folder that holds something else or a recording made with another
-            config, or an expert that fails again and again under `config.action_noise`.
+            config, an expert that fails again and again under `config.action_noise`, or a worker that was ended.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers: expected 1 or more, got {workers}")
     environment = TabletopEnvironment(config.task, cameras=config.cameras, image_size=config.image_size, render=False)
     env_args = _env_args(config, environment)
     failed_seeds: list[int] = []
     demos, control_steps, failures_in_a_row = 0, 0, 0
-    try:
-        with RecordingWriter(out, env_args) as writer, _progress(config, len(writer)) as bar:
-            seed = max(Recording(out).seeds(), default=config.seed - 1) + 1
-            while len(writer) < config.episodes:
-                episode = record_demo(environment, seed, config.action_noise, env_args)
-                if episode is None:
-                    failed_seeds.append(seed)
-                    failures_in_a_row += 1
-                    bar.set_postfix(failures=len(failed_seeds))
-                else:
-                    writer.append(episode)
-                    demos, control_steps, failures_in_a_row = demos + 1, control_steps + episode.length, 0
-                    bar.update()
-                if failures_in_a_row == _FAILURES_IN_A_ROW:
-                    raise InputError(
-                        f"task {config.task!r}: the expert failed at {_FAILURES_IN_A_ROW} seeds in a row; "
-                        f"expected less action_noise than {config.action_noise}"
-                    )
-                seed += 1
-    finally:
-        environment.close()
+    with (
+        closing(environment),
+        RecordingWriter(out, env_args) as writer,
+        _crew(config, environment, env_args, workers, ray) as crew,
+        _progress(config, len(writer)) as bar,
+    ):
+        first_seed = max(Recording(out).seeds(), default=config.seed - 1) + 1
+        for seed, episode in crew.demos(first_seed, lambda: config.episodes - len(writer)):
+            if episode is None:
+                failed_seeds.append(seed)
+                failures_in_a_row += 1
+                bar.set_postfix(failures=len(failed_seeds))
+            else:
+                writer.append(episode)
+                demos, control_steps, failures_in_a_row = demos + 1, control_steps + episode.length, 0
+                bar.update()
+            if failures_in_a_row == _FAILURES_IN_A_ROW:
+                raise InputError(
+                    f"task {config.task!r}: the expert failed at {_FAILURES_IN_A_ROW} seeds in a row; "
+                    f"expected less action_noise than {config.action_noise}"
+                )
     return RecordSummary(demos, control_steps, tuple(failed_seeds))
 
 
-def record_demo(
-    environment: TabletopEnvironment, seed: int, action_noise: float, env_args: dict[str, Any]
-) -> Episode | None:
-    """Act one seeded episode with the expert and render it; None if the expert failed.
-
-    The episode's id is made from `env_args` and the seed, so that the same command records the same bytes.
-    """
-    # The second word keeps the noise apart from the start, which is drawn from the seed itself.
-    expert = Expert(environment.task, action_noise=action_noise, rng=np.random.default_rng((seed, 1)))
-    observation = environment.reset(seed)
-    states, observations, actions, rewards = [], [], [], []
-    held = 0
-    for _ in range(environment.horizon):
-        states.append(environment.get_state())
-        observations.append({name: value for name, value in observation.items() if value.ndim == 1})
-        actions.append(expert.act(environment))
-        result = environment.step(actions[-1])
-        rewards.append(result.reward)
-        observation = result.observation
-        held = held + 1 if result.terminated else 0
-        if held == _HOLD_STEPS:
-            break
-    if held < _HOLD_STEPS:
-        return None
-    identity = f"{SOURCE} {json.dumps(env_args, sort_keys=True)} {seed}"
-    return Episode(
-        actions=np.stack(actions),
-        states=np.stack(states),
-        rewards=np.array(rewards, dtype=np.float32),
-        dones=np.arange(len(actions)) == len(actions) - 1,
-        observations={name: np.stack([frame[name] for frame in observations]) for name in observations[0]},
-        cameras=render_states(environment, states),
-        labels=environment.labels,
-        success=True,
-        seed=seed,
-        step_hz=environment.step_hz,
-        episode_id=str(uuid.uuid5(uuid.NAMESPACE_OID, identity)),
-        source=SOURCE,
-        task=environment.task,
-        instruction=environment.instruction,
-    )
+def _crew(
+    config: RecordConfig,
+    environment: TabletopEnvironment,
+    env_args: dict[str, Any],
+    workers: int | None,
+    ray: str | None,
+) -> AbstractContextManager[DemoCrew]:
+    """Return who makes the demos."""
+    make = functools.partial(_demo, config, env_args)
+    if ray is not None:
+        return ray_crew(make, ray, workers)
+    if workers is not None and workers > 1:
+        return process_crew(make, workers)
+    return nullcontext(DemoCrew(int, lambda seed: record_demo(environment, seed, config.action_noise, env_args)))
 
 
-def render_states(environment: TabletopEnvironment, states: Sequence[np.ndarray]) -> dict[str, CameraPasses]:
-    """Return the passes of every camera of the environment over recorded states, in its present appearance."""
-    frames: dict[str, list[CameraFrame]] = {camera: [] for camera in environment.camera_names}
-    for state in states:
-        environment.set_state(state)
-        for camera, of_camera in frames.items():
-            of_camera.append(environment.render_passes(camera))
-    return {
-        camera: CameraPasses(
-            rgb=np.stack([frame.rgb for frame in of_camera]),
-            depth_m=np.stack([frame.depth_m for frame in of_camera]),
-            instance=np.stack([frame.instance for frame in of_camera]),
-            intrinsics_px=of_camera[0].intrinsics_px,
-            world_from_camera=np.stack([frame.world_from_camera for frame in of_camera]),
-        )
-        for camera, of_camera in frames.items()
-    }
+def _demo(config: RecordConfig, env_args: dict[str, Any], seed: int) -> Episode | None:
+    """Make a demo in a worker's process, which keeps its environment for the next one."""
+    environment = _opened(config.task, tuple(config.cameras), config.image_size)
+    return record_demo(environment, seed, config.action_noise, env_args)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(task: str, cameras: tuple[str, ...], image_size: int) -> TabletopEnvironment:
+    return TabletopEnvironment(task, cameras=cameras, image_size=image_size, render=False)
 
 
 def _env_args(config: RecordConfig, environment: TabletopEnvironment) -> dict[str, Any]:

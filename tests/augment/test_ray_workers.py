@@ -19,8 +19,9 @@ from conftest import SeededGate, SeededGenerator, make_episode
 from small_job import CONFIG, PERCENT
 
 from cosmos_engine.augment.job import augment
-from cosmos_engine.augment.ray_workers import LOCAL, RayPool, ray_pool
+from cosmos_engine.augment.ray_workers import RayPool, ray_pool
 from cosmos_engine.augment.workbench import Opener
+from cosmos_engine.cluster import LOCAL
 from cosmos_engine.data import Recording, RecordingWriter, verify_dataset
 from cosmos_engine.errors import InputError
 

@@ -7,7 +7,7 @@ from cosmos_engine.config import load_config
 from cosmos_engine.controls import Recipe, control_clip
 from cosmos_engine.data import Episode
 from cosmos_engine.quality import GeometryReader, Measures, diversity, measure
-from cosmos_engine.sim.recorder import record_demo
+from cosmos_engine.sim.demo import record_demo
 from cosmos_engine.sim.tabletop import TabletopEnvironment
 from cosmos_engine.transfer.prompt import SceneWords, scene_prompt
 from cosmos_engine.transfer.transfer25 import Transfer25
