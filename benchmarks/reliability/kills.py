@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +46,8 @@ POLICY = ["policy.image_size=16", "policy.crop_size=14", "policy.encoder.widths=
 TRAIN = [*POLICY, "updates=400", "batch_size=8", "save_every=20", "log_every=20", "warmup_updates=10", "device=cpu"]
 INDEX = "demos.hdf5"
 FOREIGN = "lift_robomimic.hdf5"
+ORPHANS_S = 20.0
+"""So long at most may the workers of a killed command live."""
 TIMED = {"log.jsonl": "seconds"}
 """Logs whose lines hold a time: compared without it."""
 
@@ -135,13 +135,15 @@ def mapped(out: Path) -> int:
 
 def jobs(inputs: Path) -> dict[str, Job]:
     """Return the jobs; recordings and datasets that they read lie under `inputs`."""
+    record = ["record", "--task", "lift", "--episodes", "4", "image_size=24"]
     demos, dataset, foreign = (str(inputs / name) for name in ("demos", "lift.zarr", FOREIGN))
 
     def engine(*words: str) -> Callable[[Path], list[str]]:
         return lambda out: [*ENGINE, *words, "--out", str(out)]
 
     return {
-        "record": Job(engine("record", "--task", "lift", "--episodes", "4", "image_size=24"), recorded),
+        "record": Job(engine(*record), recorded),
+        "record-workers": Job(engine(*record, "--workers", "2"), recorded),
         "augment": Job(
             engine(
                 *["augment", demos, "--generator", "photometric", "--variants", "4", "--gate", "off", "--workers", "1"]
@@ -162,6 +164,7 @@ def run(words: list[str], kill_after_s: float | None) -> tuple[bool, float]:
 
     Raises:
         RuntimeError: it ended with another exit code than 0.
+        subprocess.TimeoutExpired: it was killed, and a process that it had started lived on.
     """
     began = time.monotonic()
     process = subprocess.Popen(
@@ -170,8 +173,8 @@ def run(words: list[str], kill_after_s: float | None) -> tuple[bool, float]:
     try:
         _, told = process.communicate(timeout=kill_after_s)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.communicate(timeout=ORPHANS_S)
         return False, time.monotonic() - began
     if process.returncode != 0:
         raise RuntimeError(f"exit code {process.returncode}: {told.strip().splitlines()[-1:]}")
@@ -253,7 +256,7 @@ def campaign(name: str, job: Job, kills: int, folder: Path, rng: np.random.Gener
             rounds += 1
             if len(faults) > 20:
                 break
-    print(f"{name:10} {done:4} kills in {rounds} runs, {len(faults)} faults; undisturbed {seconds:.1f} s")
+    print(f"{name:15} {done:4} kills in {rounds} runs, {len(faults)} faults; undisturbed {seconds:.1f} s")
     return faults
 
 
