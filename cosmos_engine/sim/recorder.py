@@ -87,7 +87,8 @@ def record_demos(
         _crew(config, environment, env_args, workers, ray) as crew,
         _progress(config, len(writer)) as bar,
     ):
-        first_seed = max(Recording(out).seeds(), default=config.seed - 1) + 1
+        recorded = Recording(out)
+        first_seed = recorded.header(len(recorded) - 1).seed + 1 if len(recorded) else config.seed
         for seed, episode in crew.demos(first_seed, lambda: config.episodes - len(writer)):
             if episode is None:
                 failed_seeds.append(seed)
