@@ -83,8 +83,8 @@ def record_demos(
     demos, control_steps, failures_in_a_row = 0, 0, 0
     with (
         closing(environment),
-        RecordingWriter(out, env_args) as writer,
         _crew(config, environment, env_args, workers, ray) as crew,
+        RecordingWriter(out, env_args) as writer,
         _progress(config, len(writer)) as bar,
     ):
         recorded = Recording(out)

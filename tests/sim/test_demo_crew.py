@@ -127,6 +127,13 @@ def test_ray_makes_the_same_demos_also_when_workers_are_killed(killed: int, tmp_
     assert len(list(tmp_path.iterdir())) == killed
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
+def test_missing_ray_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--ray: Ray is not installed"):
+        record_demos(CONFIG, tmp_path / "demos", ray=LOCAL)
+    assert not (tmp_path / "demos").exists()
+
+
 def failing(make: MakeDemo) -> None:
     with ray_crew(make, LOCAL, 2) as crew:
         collected(crew)
