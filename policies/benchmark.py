@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 import cosmos_engine
 from cosmos_engine.config import nearest
-from cosmos_engine.data.atomic import make_folder, write_file
-from cosmos_engine.data.lock import WriterLock
+from cosmos_engine.data.atomic import make_folder, remove_temporaries, write_file
+from cosmos_engine.data.lock import take_folder
 from cosmos_engine.errors import InputError
 from cosmos_engine.report.video import encode_mp4
 from cosmos_engine.sim.environment import Environment
@@ -108,11 +108,11 @@ def run_benchmark(
     """
     seeds = range(config.first_seed, config.first_seed + config.trials)
     _check(contestants, seeds, config)
-    make_folder(out)
-    lock = WriterLock(out)
+    lock = take_folder(out)
     try:
-        make_folder(out / "cells")
-        make_folder(out / "videos")
+        for folder in (out / "cells", out / "videos"):
+            make_folder(folder)
+            remove_temporaries(folder)
         missing = {
             (contestant.name, shift)
             for contestant in contestants

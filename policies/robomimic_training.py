@@ -14,9 +14,7 @@ import torch
 from tqdm import tqdm
 
 import cosmos_engine
-from cosmos_engine.data.atomic import make_folder
 from cosmos_engine.data.dataset import IMAGE_SUFFIX, Dataset
-from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.data.recording import Recording, is_recording
 from cosmos_engine.device import choose_device
 from cosmos_engine.errors import InputError
@@ -106,9 +104,7 @@ def train_robomimic(source: Path, out: Path, config: RobomimicTrainConfig, *, te
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             algorithm = make_algorithm(config.network, demos.record.spec, device, config.learning_rate)
-        make_folder(out)
-        stack.callback(WriterLock(out).release)
-        claim(out / RUN_FILE, _Run(config, fingerprint))
+        stack.callback(claim(out, RUN_FILE, _Run(config, fingerprint)).release)
         update = 0
         if (out / STATE_FILE).exists():
             update = _load_state(out, algorithm)

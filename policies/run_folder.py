@@ -9,19 +9,34 @@ from typing import Any
 
 from cosmos_engine.config import as_yaml, load_config
 from cosmos_engine.data.atomic import write_file
+from cosmos_engine.data.lock import WriterLock, take_folder
 from cosmos_engine.errors import InputError
 
 
-def claim(path: Path, identity: Any) -> None:
-    """Write a run's identity, or make sure that the one at `path` is the same.
+def claim(folder: Path, name: str, identity: Any) -> WriterLock:
+    """Take a run's folder and write the run's identity there, or make sure that the one that is there is the same.
 
     Args:
-        path: YAML file in the run's folder.
+        folder: of the run; made if missing.
+        name: of the YAML file of its identity.
         identity: a dataclass instance whose every field has a default.
 
+    Returns:
+        the folder's lock, to be released when the run ends.
+
     Raises:
-        InputError: names the first key that differs.
+        InputError: another process writes there, or another run is there; names the first key that differs.
     """
+    lock = take_folder(folder)
+    try:
+        _identify(folder / name, identity)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _identify(path: Path, identity: Any) -> None:
     if not path.exists():
         write_file(path, as_yaml(identity).encode())
         return

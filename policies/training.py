@@ -14,9 +14,7 @@ import torch
 from tqdm import tqdm
 
 import cosmos_engine
-from cosmos_engine.data.atomic import make_folder
 from cosmos_engine.data.dataset import CERTIFICATE, Dataset
-from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.device import has_bfloat16
 from cosmos_engine.errors import InputError
 from cosmos_engine.processes import Processes, open_processes
@@ -96,7 +94,7 @@ def train(dataset_path: Path, out: Path, config: TrainConfig, *, tensorboard: bo
         dataset = Dataset(dataset_path)
         observations = choose_observations(dataset, config.cameras, config.low_dim)
         run = _Run(config, dataset_fingerprint(dataset))
-        lock = processes.first(lambda: _claimed(out, run))
+        lock = processes.first(lambda: claim(out, RUN_FILE, run))
         if lock is not None:
             stack.callback(lock.release)
         frames = load_frames(dataset, observations, config.policy.image_size, config.variants_per_demo)
@@ -112,17 +110,6 @@ def train(dataset_path: Path, out: Path, config: TrainConfig, *, tensorboard: bo
             stack.enter_context(log)
         _fit(state, frames, splits, out, config, log)
     return out
-
-
-def _claimed(out: Path, run: _Run) -> WriterLock:
-    make_folder(out)
-    lock = WriterLock(out)
-    try:
-        claim(out / RUN_FILE, run)
-    except BaseException:
-        lock.release()
-        raise
-    return lock
 
 
 def _begun(state: TrainingState, record: PolicyRecord, out: Path, *, resumes: bool, tensorboard: bool) -> TrainingLog:

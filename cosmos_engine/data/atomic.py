@@ -77,12 +77,14 @@ def make_folder(path: Path) -> None:
             _sync(folder.parent)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove, at any depth under `folder`, what killed writers left behind.
+def remove_temporaries(folder: Path, *, deep: bool = True) -> None:
+    """Remove what killed writers left behind: at any depth under `folder`, or only in it.
 
     Call it only while holding the folder's writer lock: a living writer's temporaries look the same.
     """
     for leftover in temporaries(folder):
+        if not deep and leftover.parent != folder:
+            continue
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)
         else:

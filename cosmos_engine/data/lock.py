@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from cosmos_engine.data.atomic import storage_errors
+from cosmos_engine.data.atomic import make_folder, remove_temporaries, storage_errors
 from cosmos_engine.errors import InputError
 
 if sys.platform == "win32":
@@ -56,6 +56,21 @@ class WriterLock:
             if self._path.exists() and os.path.samestat(os.fstat(handle), self._path.stat()):
                 return handle
             os.close(handle)  # The holder removed the file between our open and our lock: that lock guards nothing.
+
+
+def take_folder(folder: Path) -> WriterLock:
+    """Make a folder where it is missing, take its lock, and remove what a killed writer left in it.
+
+    Folders inside it may be other writers'; nothing in them is touched.
+
+    Raises:
+        InputError: as `WriterLock`.
+    """
+    make_folder(folder)
+    lock = WriterLock(folder)
+    with storage_errors(folder):
+        remove_temporaries(folder, deep=False)
+    return lock
 
 
 def writer_of(folder: Path) -> str | None:

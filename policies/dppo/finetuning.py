@@ -13,8 +13,6 @@ import torch
 from tqdm import tqdm
 
 import cosmos_engine
-from cosmos_engine.data.atomic import make_folder
-from cosmos_engine.data.lock import WriterLock
 from cosmos_engine.device import choose_device
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.environment import Environment
@@ -83,10 +81,8 @@ def finetune(
     make = make_environment(policy.spec)
     task = _checked_task(cloned_folder.resolve().name, policy.spec, make)
     _check_seeds(loaded, config)
-    make_folder(out)
-    lock = WriterLock(out)
+    lock = claim(out, RUN_FILE, _Run(config, task, loaded.weights_sha256))
     try:
-        claim(out / RUN_FILE, _Run(config, task, loaded.weights_sha256))
         state = DppoState(policy, config)
         if (out / STATE_FILE).exists():
             state.load(out)

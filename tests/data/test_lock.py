@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cosmos_engine.data.lock import WriterLock, writer_of
+from cosmos_engine.data.lock import WriterLock, take_folder, writer_of
 from cosmos_engine.errors import InputError
 
 
@@ -36,3 +36,20 @@ def test_lock_of_a_killed_writer_is_taken_over(tmp_path: Path, kill_after) -> No
     assert list(tmp_path.iterdir())
     assert writer_of(tmp_path) is None
     WriterLock(tmp_path).release()
+
+
+def test_taken_folder_is_made_and_cleared_of_what_a_killed_writer_left(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "bc"
+    take_folder(folder).release()
+    left, of_another = folder / ".state.tmp-0123abcd", folder / "inner" / ".state.tmp-0123abcd"
+    of_another.parent.mkdir()
+    for file in (left, of_another, folder / "state"):
+        file.touch()
+    lock = take_folder(folder)
+    assert sorted(folder.iterdir()) == [folder / ".writer.lock", folder / "inner", folder / "state"]
+    assert of_another.exists()
+    left.touch()
+    with pytest.raises(InputError, match="is writing here"):
+        take_folder(folder)
+    assert left.exists()
+    lock.release()

@@ -77,7 +77,9 @@ def test_resumed_run_gives_the_same_bytes(
         with pytest.raises(KeyboardInterrupt):
             train(dataset, parts, CONFIG)
     assert load_tensors(parts / STATE_FILE)[1] == {"update": stopped_after}
+    (parts / f".{STATE_FILE}.tmp-0123abcd").touch()  # as of a kill while it was written
     train(dataset, parts, CONFIG)
+    assert not list(parts.glob(".*"))
     for name in COMPARED:
         assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
     logged = [json.loads(line)["update"] for line in (parts / LOG_FILE).read_text().splitlines()]

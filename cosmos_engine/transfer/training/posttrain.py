@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,8 +13,9 @@ from typing import cast
 import torch
 
 from cosmos_engine.controls import MODALITIES, Modality
-from cosmos_engine.data import make_folder, write_file
+from cosmos_engine.data import write_file
 from cosmos_engine.data.digest import file_sha256
+from cosmos_engine.data.lock import take_folder
 from cosmos_engine.device import has_bfloat16
 from cosmos_engine.errors import InputError
 from cosmos_engine.processes import Processes, open_processes
@@ -80,11 +82,14 @@ def posttrain(
             with others; during work: a loss that is not finite, which leaves the last good state in place.
     """
     check_stages(config, init, branch)
-    with open_processes(device) as processes:
+    with ExitStack() as stack:
+        processes = stack.enter_context(open_processes(device))
         model = begun_model(init, branch, config.network.seed)
         clips = clips or ClipSource()
         folder = clips.folder or out / "clips"
-        make_folder(out)
+        lock = processes.first(lambda: take_folder(out))
+        if lock is not None:
+            stack.callback(lock.release)
         processes.first(lambda: check_run(out, init, branch))
         processes.first(lambda: make_pool(folder, config, clips))
         pool = ClipPool(folder)
