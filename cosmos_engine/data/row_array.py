@@ -9,6 +9,7 @@ reads a storage chunk that is missing as zeros, and spends 1 ms on each.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,6 +227,8 @@ def _read_layout(path: Path) -> tuple[RowLayout, int]:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{file}: damaged array description ({error})") from error
+    if max(length, chunk_rows, *row_shape) > sys.maxsize:
+        raise InputError(f"{file}: damaged array description (a size of more than {sys.maxsize})")
     if not known or chunk_shape != row_shape or length < 0 or chunk_rows < 1 or layout.dtype.kind not in "biuf":
         raise InputError(f"{file}: expected plain zarr format 2 rows, zstd or uncompressed, as this engine writes them")
     return layout, length

@@ -112,6 +112,7 @@ def test_truncated_or_flipped_storage_chunk_is_one_line(array_path: Path) -> Non
         {"shape": [-1, 4, 5, 3]},
         {"shape": None},
         {"shape": [float("inf"), 4, 5, 3]},
+        {"shape": [99999999999999999999, 4, 5, 3]},
     ],
 )
 def test_unknown_or_damaged_description_is_one_line(array_path: Path, change: dict[str, object]) -> None:
