@@ -157,7 +157,8 @@ def reading(path: Path) -> Iterator[h5py.File]:
         InputError: if the file is missing, truncated or damaged, or if the body finds it so.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        what = "is a folder, expected an HDF5 file" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {what}")
     try:
         with h5py.File(path, "r") as file:
             yield file
