@@ -127,7 +127,8 @@ class TransferConfig:
         try:
             return cls(**fields)
         except TypeError as error:
-            raise InputError(f"network config: a value of the wrong type: {error}") from error
+            what = " ".join(str(error).split())
+            raise InputError(f"network config: a value of the wrong type: {what}") from error
 
 
 # 2b: nvidia/Cosmos-Transfer2.5-2B as published (arXiv 2511.00062). tiny: the size embedded in this package, which

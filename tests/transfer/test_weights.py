@@ -208,5 +208,6 @@ def test_hash_names_the_bytes(file: Path, tmp_path: Path) -> None:
 )
 def test_config_that_makes_no_network_is_one_line(change: dict[str, object], message: str) -> None:
     values = json.loads(CONFIG.to_json()) | change
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as raised:
         TransferConfig.from_json(json.dumps(values))
+    assert "\n" not in str(raised.value)
