@@ -111,11 +111,17 @@ def _merged(config: Any, layer: Mapping[str, Any], known: list[str], origin: str
     for key in _dotted_keys(layer):
         if key not in known and not any(key.startswith(f"{mapping}.") for mapping in known):
             raise InputError(f"{origin}: unknown key {key!r}{nearest(key, known)}")
-    try:
-        return OmegaConf.merge(config, layer)
-    except OmegaConfBaseException as error:
-        at = getattr(error, "full_key", None)
-        raise InputError(f"{origin}: {f'key {at!r}: ' if at else ''}{_first_line(error)}") from error
+    for key, value in layer.items():
+        try:
+            config = OmegaConf.merge(config, {key: value})
+        except OmegaConfBaseException as error:
+            at = getattr(error, "full_key", None)
+            raise InputError(f"{origin}: {f'key {at!r}: ' if at else ''}{_first_line(error)}") from error
+        except TypeError as error:  # OmegaConf's answer to these two
+            raise InputError(
+                f"{origin}: key {key!r}: a list in the place of a mapping, or a mapping in that of a list: {value}"
+            ) from error
+    return config
 
 
 def _first_line(error: Exception) -> str:

@@ -30,6 +30,14 @@ DONE = "done"
 
 
 @dataclass(frozen=True)
+class StudyTask:
+    """What a task needs beyond what all tasks get."""
+
+    train: list[str] = field(default_factory=list)  # further words for `cosmos-engine train`
+    benchmark: list[str] = field(default_factory=list)  # further words for `cosmos-engine benchmark`
+
+
+@dataclass(frozen=True)
 class StudyDataset:
     """How a dataset is made: demos, and variants of each."""
 
@@ -51,7 +59,7 @@ class StudyArm:
 class StudyConfig:
     """Configure a study."""
 
-    tasks: list[str] = field(default_factory=list)
+    tasks: dict[str, StudyTask] = field(default_factory=dict)
     datasets: dict[str, StudyDataset] = field(default_factory=dict)
     arms: dict[str, StudyArm] = field(default_factory=dict)
     reference: str = ""  # the arm that the others are compared with, trial by trial
@@ -138,26 +146,19 @@ def plan_study(config: StudyConfig, out: Path, tasks: Sequence[str]) -> list[Stu
 
 
 def _task_commands(config: StudyConfig, out: Path, task: str) -> Iterator[StudyCommand]:
+    of_task = config.tasks[task]
     for name, arm in config.arms.items():
         yield from _dataset_commands(config, arm.dataset, out, task)
         dataset = out / task / f"{arm.dataset}.zarr"
         for seed in config.training_seeds:
             policy = out / task / "policies" / f"{name}_seed{seed}"
             chosen = [] if arm.variants_per_demo is None else [f"variants_per_demo={arm.variants_per_demo}"]
-            words = ["train", str(dataset), *config.train, *arm.train, *chosen, f"seed={seed}", "--out", str(policy)]
+            words = ["train", str(dataset), *config.train, *of_task.train, *arm.train, *chosen]
+            words += [f"seed={seed}", "--out", str(policy)]
             yield StudyCommand(f"train_{task}_{name}_seed{seed}", tuple(words), policy)
             folder = benchmark_folder(out, task, name, seed)
-            words = [
-                "benchmark",
-                str(policy),
-                "--task",
-                task,
-                "--shifts",
-                config.shifts,
-                "--trials",
-                str(config.trials),
-            ]
-            words += [*config.benchmark, "--out", str(folder)]
+            words = ["benchmark", str(policy), "--task", task, "--shifts", config.shifts]
+            words += ["--trials", str(config.trials), *config.benchmark, *of_task.benchmark, "--out", str(folder)]
             yield StudyCommand(f"benchmark_{task}_{name}_seed{seed}", tuple(words), folder)
 
 

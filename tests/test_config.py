@@ -17,6 +17,7 @@ class Outer:
     name: str = "a"
     sizes: list[int] = field(default_factory=lambda: [1, 2])
     inner: Inner = field(default_factory=Inner)
+    others: dict[str, Inner] = field(default_factory=dict)
 
 
 def test_defaults_file_and_overrides_apply_in_that_order(tmp_path):
@@ -50,7 +51,12 @@ def test_a_wrong_override_is_one_line_that_names_it(override, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["- 1", "a: [", "updates: x", "nme: b"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("- 1", "a: [", "updates: x", "nme: b", "sizes: {a: 1}", "others: [a]", "others: {a: [1]}", "others: {a: 1}"),
+    ],
+)
 def test_a_wrong_file_is_one_line_that_names_it(tmp_path, text):
     file = tmp_path / "c.yaml"
     file.write_text(text)

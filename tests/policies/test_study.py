@@ -20,6 +20,7 @@ from policies.study import (
     StudyArm,
     StudyConfig,
     StudyDataset,
+    StudyTask,
     benchmark_folder,
     check_study,
     choose_tasks,
@@ -30,7 +31,7 @@ from policies.study import (
 from policies.study_result import markdown, write_results
 
 CONFIG = StudyConfig(
-    tasks=["lift"],
+    tasks={"lift": StudyTask()},
     datasets={"demos": StudyDataset(demos=2), "photometric": StudyDataset(2, 2, ["--generator", "photometric"])},
     arms={"originals": StudyArm("demos"), "one": StudyArm("photometric", 1), "both": StudyArm("photometric")},
     reference="originals",
@@ -87,6 +88,15 @@ def test_plan_names_every_command_once_and_needs_nothing_that_comes_later(tmp_pa
     assert "seed=1" in one.words
 
 
+def test_words_of_a_task_are_not_those_of_another(tmp_path: Path) -> None:
+    stack = StudyTask(train=["updates=9"], benchmark=["first_seed=7"])
+    config = dataclasses.replace(CONFIG, tasks={"lift": StudyTask(), "stack": stack})
+    for command in plan_study(config, tmp_path, ["lift", "stack"]):
+        of_stack = "_stack_" in command.name
+        assert ("updates=9" in command.words) == (of_stack and command.words[0] == "train"), command.line
+        assert ("first_seed=7" in command.words) == (of_stack and command.words[0] == "benchmark"), command.line
+
+
 @pytest.mark.parametrize("name", ["cpu", "full"])
 def test_shipped_studies_fit(name: str) -> None:
     config = load_config(StudyConfig, config_folder() / "study" / f"{name}.yaml")
@@ -98,7 +108,7 @@ def test_shipped_studies_fit(name: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"tasks": []}, "tasks: expected at least one"),
+        ({"tasks": {}}, "tasks: expected at least one"),
         ({"arms": {"a": StudyArm("dems")}}, "arms.a.dataset 'dems': no such dataset; did you mean 'demos'"),
         ({"reference": "original"}, "reference 'original': no such arm; did you mean 'originals'"),
         ({"target_arm": "bot"}, "target_arm 'bot': no such arm; did you mean 'both'"),
@@ -108,7 +118,7 @@ def test_shipped_studies_fit(name: str) -> None:
             {"datasets": {"demos": StudyDataset(1), "photometric": StudyDataset()}},
             "datasets.demos: expected at least 2",
         ),
-        ({"tasks": ["../up"]}, "name '../up'"),
+        ({"tasks": {"../up": StudyTask()}}, "name '../up'"),
     ],
 )
 def test_study_that_does_not_fit_is_one_line(changed: dict[str, object], message: str) -> None:
@@ -203,7 +213,7 @@ def test_a_study_runs_from_nothing_to_its_page(tmp_path: Path) -> None:
     file.write_text(
         json.dumps(  # JSON is YAML
             {
-                "tasks": ["lift"],
+                "tasks": {"lift": {}},
                 "datasets": {"demos": {"demos": 2}},
                 "arms": {"originals": {"dataset": "demos"}},
                 "reference": "originals",
