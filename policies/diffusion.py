@@ -43,6 +43,12 @@ class DiffusionPolicyConfig:
     training_denoise_steps: int = 100
     sampler: Literal["ddim", "ddpm"] = "ddim"
     denoise_steps: int = 8  # of DDIM; DDPM takes all training denoise steps
+    eta: float = 0.0  # of DDIM: the noise that a denoise step adds, from none to DDPM's at 1
+
+    @property
+    def inference_denoise_steps(self) -> int:
+        """Denoise steps of acting: DDPM takes all of training's."""
+        return self.training_denoise_steps if self.sampler == "ddpm" else self.denoise_steps
 
     @property
     def executed(self) -> slice:
@@ -84,6 +90,7 @@ def check_policy_config(config: DiffusionPolicyConfig) -> None:
             1 <= config.denoise_steps <= config.training_denoise_steps,
             f"denoise_steps: expected 1 to {config.training_denoise_steps}, got {config.denoise_steps}",
         ),
+        (0.0 <= config.eta <= 1.0, f"eta: expected 0 to 1, got {config.eta}"),
     ]
     for holds, message in checks:
         if not holds:
@@ -259,15 +266,15 @@ class DiffusionPolicy(nn.Module):
             return torch.from_numpy(rows).to(self.device)
 
         sample_BPA = draw()
-        if self.config.sampler == "ddim":
-            for step, next_step in pairwise([*self.schedule.inference_steps(self.config.denoise_steps), -1]):
-                output_BPA = predict(sample_BPA, step)
-                sample_BPA = self.schedule.ddim_update(sample_BPA, output_BPA, step, next_step)
-            return sample_BPA
-        for step in reversed(range(self.schedule.step_count)):
+        for step, next_step in pairwise([*self.schedule.inference_steps(self.config.inference_denoise_steps), -1]):
             output_BPA = predict(sample_BPA, step)
-            sample_BPA, std = self.schedule.ddpm_mean_and_std(sample_BPA, output_BPA, step)
-            if step > 0:
+            if self.config.sampler == "ddpm":
+                sample_BPA, std = self.schedule.ddpm_mean_and_std(sample_BPA, output_BPA, step)
+            else:
+                sample_BPA, std = self.schedule.ddim_mean_and_std(
+                    sample_BPA, output_BPA, step, next_step, self.config.eta
+                )
+            if std > 0:
                 sample_BPA = sample_BPA + std * draw()
         return sample_BPA
 

@@ -30,7 +30,7 @@ class FinetunedPolicy(nn.Module):
         self.cloned = cloned.requires_grad_(False).eval()
         self.tuned = copy.deepcopy(self.cloned)
         self.tuned_denoise_steps = tuned_denoise_steps
-        count = self.config.training_denoise_steps if self.config.sampler == "ddpm" else self.config.denoise_steps
+        count = self.config.inference_denoise_steps
         self.chain_steps = cloned.schedule.inference_steps(count)
         self._tuned_steps = frozenset(self.chain_steps[count - tuned_denoise_steps :])
 
@@ -59,7 +59,7 @@ class FinetunedPolicy(nn.Module):
     def act(
         self, observations: Mapping[str, np.ndarray], rngs: Sequence[np.random.Generator]
     ) -> Float32[np.ndarray, "b chunk a"]:
-        """Return the action chunk to execute; see `Policy.act`. Nothing is explored: no floor, DDIM without noise."""
+        """Return the action chunk to execute without exploring; see `Policy.act`."""
         images, low_dim = self.tuned.prepared(observations)
         tuned_BD = self.tuned.observe(images, low_dim)
         cloned_BD = self.cloned.observe(images, low_dim) if self.is_mixed else tuned_BD

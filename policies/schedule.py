@@ -72,13 +72,24 @@ class NoiseSchedule:
             raise ValueError(f"denoise steps at inference: expected 1 to {self.step_count}, got {count}")
         return [round(self.step_count - i * self.step_count / count) - 1 for i in range(count)]
 
-    def ddim_update(
-        self, noisy: Float[torch.Tensor, "b p a"], output: Float[torch.Tensor, "b p a"], step: int, next_step: int
-    ) -> Float[torch.Tensor, "b p a"]:
-        """Return the sample at `next_step` < `step` (-1: clean), deterministically (Song et al. 2021, equation 12)."""
+    def ddim_mean_and_std(
+        self,
+        noisy: Float[torch.Tensor, "b p a"],
+        output: Float[torch.Tensor, "b p a"],
+        step: int,
+        next_step: int,
+        eta: float = 0.0,
+    ) -> tuple[Float[torch.Tensor, "b p a"], float]:
+        """Return mean and standard deviation of the sample at `next_step` < `step` (-1: clean).
+
+        Song et al. 2021, equations 12 and 16: with eta 0 nothing is drawn, with 1 on neighbouring denoise steps it is
+        DDPM's variance.
+        """
         clean, noise = self._clean_and_noise(noisy, output, step)
-        signal, spread = self._scalars(next_step)
-        return (signal * clean + spread * noise).to(noisy.dtype)
+        (signal, spread), (next_signal, next_spread) = self._scalars(step), self._scalars(next_step)
+        std = eta * next_spread / spread * math.sqrt(1.0 - (signal / next_signal) ** 2)
+        mean = next_signal * clean + math.sqrt(max(0.0, next_spread**2 - std**2)) * noise
+        return mean.to(noisy.dtype), std
 
     def ddpm_mean_and_std(
         self, noisy: Float[torch.Tensor, "b p a"], output: Float[torch.Tensor, "b p a"], step: int

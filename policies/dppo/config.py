@@ -17,7 +17,8 @@ class DppoConfig:
     sampler: Literal["ddpm", "ddim"] = "ddpm"
     denoise_steps: int = 20  # of a chain; DDPM takes all training denoise steps of the policy
     tuned_denoise_steps: int = 10  # the last ones of a chain, which the tuned copy runs; the cloned policy the others
-    eta: float = 1.0  # of DDIM while collecting (1: DDPM's noise); evaluation takes 0
+    eta: float = 1.0  # of DDIM while collecting: 0 adds no noise, 1 DDPM's
+    acting_eta: float = 0.0  # of DDIM in evaluations and when the tuned policy acts later
     min_std: float = 0.1  # floor of every denoise step's standard deviation while collecting, and in log-probabilities
     noise_clip: float = 3.0  # standard deviations; noise beyond is cut while collecting
 
@@ -80,7 +81,7 @@ def check_dppo_config(config: DppoConfig) -> None:
     for key in ("first_seed", "evaluation_seed", "seed", "critic_warmup_iterations", "bc_weight", "value_weight"):
         if not getattr(config, key) >= 0:
             raise InputError(f"{key}: expected at least 0, got {getattr(config, key)}")
-    for key in ("eta", "discount", "gae_lambda", "denoise_discount"):
+    for key in ("eta", "acting_eta", "discount", "gae_lambda", "denoise_discount"):
         if not 0.0 <= getattr(config, key) <= 1.0:
             raise InputError(f"{key}: expected 0 to 1, got {getattr(config, key)}")
     if not 1 <= config.tuned_denoise_steps <= config.denoise_steps:
@@ -120,4 +121,4 @@ def sampling_config(policy: DiffusionPolicyConfig, config: DppoConfig) -> Diffus
         )
     if config.denoise_steps > trained:
         raise InputError(f"denoise_steps: expected at most {trained}, the policy's own, got {config.denoise_steps}")
-    return replace(policy, sampler=config.sampler, denoise_steps=config.denoise_steps)
+    return replace(policy, sampler=config.sampler, denoise_steps=config.denoise_steps, eta=config.acting_eta)

@@ -114,7 +114,7 @@ def test_mistyped_rollout_is_one_line(
         (["--config", "cpuu"], "config 'dppo/cpuu'.*did you mean 'dppo/cpu'"),
         (["epoch=3", "--config", "cpu"], "unknown key 'epoch'; did you mean 'epochs'"),
         (["--config", "cpu", "--workers", "-1"], "--workers: expected 0 or more, got -1"),
-        (["--config", "cpu"], "denoise_steps: DDPM takes all 100 training denoise steps of the policy, got 20"),
+        (["--config", "state"], "denoise_steps: DDPM takes all 100 training denoise steps of the policy, got 20"),
         (["--config", "image"], "policy bc: expects 'robot0_eef_pos' of shape"),
     ],
 )

@@ -60,9 +60,35 @@ def test_ddim_sampling_equals_the_oracle_in_float64(prediction: Prediction, coun
     sample = expected = _arrays(1)[0]
     for step, following in pairwise([*schedule.inference_steps(count), -1]):
         output = torch.sin(3 * sample) + 0.01 * step  # any function of the sample serves as a network
-        sample = schedule.ddim_update(sample, output, step, following)
+        sample, std = schedule.ddim_mean_and_std(sample, output, step, following)
+        assert std == 0
         expected = oracle.step(output, step, expected).prev_sample
         torch.testing.assert_close(sample, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_ddim_with_noise_equals_the_oracle_in_float64(prediction: Prediction, eta: float) -> None:
+    schedule = NoiseSchedule(100, prediction)
+    oracle = _ddim(schedule, 5)
+    noisy, output, noise = _arrays(3)
+    for step, following in pairwise([*schedule.inference_steps(5), -1]):
+        mean, std = schedule.ddim_mean_and_std(noisy, output, step, following, eta)
+        expected = oracle.step(output, step, noisy, eta=eta, variance_noise=noise).prev_sample
+        torch.testing.assert_close(mean + std * noise, expected, rtol=1e-10, atol=1e-10)
+        assert (std > 0) == (following >= 0)
+
+
+def test_ddim_with_all_noise_is_ddpm_on_neighbouring_steps() -> None:
+    schedule = NoiseSchedule(100)
+    noisy, clean = _arrays(2)
+    clean = clean.clamp(-1, 1)
+    signal, spread = schedule.alpha_bars[50].sqrt(), (1 - schedule.alpha_bars[50]).sqrt()
+    output = (noisy - signal * clean) / spread  # of a network that knows the clean sample, which is not clipped then
+    mean, std = schedule.ddim_mean_and_std(noisy, output, 50, 49, eta=1.0)
+    expected, expected_std = schedule.ddpm_mean_and_std(noisy, output, 50)
+    torch.testing.assert_close(mean, expected, rtol=1e-10, atol=1e-10)
+    assert std == pytest.approx(expected_std, rel=1e-10)
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 10, 16, 100])
@@ -92,7 +118,8 @@ def test_the_right_prediction_gives_the_clean_sample_back(seed: int, step: int, 
     clean = clean.clamp(-1, 1)
     steps = torch.tensor([step])
     noisy, target = schedule.add_noise(clean, noise, steps), schedule.target(clean, noise, steps)
-    torch.testing.assert_close(schedule.ddim_update(noisy, target, step, -1), clean, rtol=1e-6, atol=1e-6)
+    given_back, _ = schedule.ddim_mean_and_std(noisy, target, step, -1)
+    torch.testing.assert_close(given_back, clean, rtol=1e-6, atol=1e-6)
 
 
 @given(count=st.integers(1, 100))

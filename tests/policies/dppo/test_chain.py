@@ -31,16 +31,18 @@ def test_ddpm_chain_is_the_schedules_posterior(prediction: str) -> None:
         assert stds[place].item() == pytest.approx(max(std, 1e-12), rel=1e-9)
 
 
-def test_ddim_chain_without_eta_is_the_schedules_update() -> None:
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_chain_takes_the_schedules_denoise_steps(eta: float) -> None:
     schedule = NoiseSchedule(100)
-    chain = DenoisingChain(schedule, "ddim", 5, eta=0.0)
+    chain = DenoisingChain(schedule, "ddim", 5, eta=eta, min_std=1e-12)
     noisy, output = _noise(5, 4, 3), _noise(5, 4, 3, seed=1)
     means, stds = chain.mean_and_std(noisy, output, torch.arange(5))
     assert chain.steps == [99, 79, 59, 39, 19]
     for place, (step, after) in enumerate(zip(chain.steps, [*chain.steps[1:], -1], strict=True)):
-        expected = schedule.ddim_update(noisy[place : place + 1], output[place : place + 1], step, after)
-        torch.testing.assert_close(means[place : place + 1], expected)
-    assert (stds == 0.1).all()
+        one = slice(place, place + 1)
+        mean, std = schedule.ddim_mean_and_std(noisy[one], output[one], step, after, eta)
+        torch.testing.assert_close(means[one], mean)
+        assert stds[place].item() == pytest.approx(max(std, 1e-12), rel=1e-6)
 
 
 def test_ddim_with_eta_one_on_all_denoise_steps_is_ddpm() -> None:
