@@ -114,6 +114,28 @@ def test_acting_is_reproducible_and_within_the_limits(sampler: str) -> None:
     assert (np.abs(first) <= np.abs(actions).max() + 1e-5).all()
 
 
+def test_ddim_with_all_its_noise_acts_as_ddpm() -> None:
+    """On every denoise step with eta 1, from the same draws, where no predicted sample is clipped."""
+    clean = torch.linspace(-0.9, 0.9, CONFIG.horizon * SPEC.action_dim).view(1, CONFIG.horizon, SPEC.action_dim)
+
+    def seen(sampler: str, eta: float) -> torch.Tensor:
+        config = replace(CONFIG, sampler=sampler, eta=eta, denoise_steps=CONFIG.training_denoise_steps)
+        policy = _policy(config)
+        samples: list[torch.Tensor] = []
+
+        def predict(sample_BPA: torch.Tensor, step: int) -> torch.Tensor:
+            samples.append(sample_BPA)
+            alpha_bar = policy.schedule.alpha_bars[step]
+            return ((sample_BPA - alpha_bar.sqrt() * clean) / (1 - alpha_bar).sqrt()).float()
+
+        policy.denoise(torch.zeros(1, policy.observation_width), _rngs(3), predict)
+        return torch.cat(samples)
+
+    ddpm = seen("ddpm", 0.0)
+    torch.testing.assert_close(seen("ddim", 1.0), ddpm, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(seen("ddim", 0.0), ddpm, atol=0.1)
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_policy_reproduces_the_action_sequence_it_was_shown(prediction: str) -> None:
     config = replace(CONFIG, prediction=prediction, crop_size=16)  # type: ignore[arg-type]

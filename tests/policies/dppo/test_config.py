@@ -18,6 +18,12 @@ def test_shipped_configs_fit(file: object) -> None:
     check_dppo_config(load_config(DppoConfig, str(file)))
 
 
+def test_a_tuned_policy_acts_with_the_configured_noise() -> None:
+    policy = DiffusionPolicyConfig(training_denoise_steps=20, eta=0.3)
+    assert sampling_config(policy, load_config(DppoConfig, "dppo/cpu")).eta == 1.0
+    assert sampling_config(policy, load_config(DppoConfig, "dppo/image")).eta == 0.0
+
+
 def test_published_presets() -> None:
     """Ren et al. 2024 and the authors' configs for robomimic's lift."""
     state, image = load_config(DppoConfig, "dppo/state"), load_config(DppoConfig, "dppo/image")
