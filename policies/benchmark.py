@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,6 +28,7 @@ from cosmos_engine.sim.strengths import ShiftStrengths
 from policies.intervals import wilson_95
 from policies.policy import Policy, check_environment
 from policies.rollout import EnvironmentPool, Trial, run_trials
+from policies.side_by_side import side_by_side
 
 BENCHMARK_SCHEMA = 1
 RESULT_FILE = "result.json"
@@ -93,18 +96,32 @@ def choose_shifts(text: str, known: Sequence[str]) -> list[str]:
 
 
 def run_benchmark(
-    contestants: Sequence[Contestant], arena: Arena, shifts: Sequence[str], config: BenchmarkConfig, out: Path
+    contestants: Sequence[Contestant],
+    arena: Arena,
+    shifts: Sequence[str],
+    config: BenchmarkConfig,
+    out: Path,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Run every policy under every shift, on the same seeds, and write result.json and videos under `out`.
 
     A finished cell is kept: the same command goes on with the missing ones.
 
+    Args:
+        contestants: the policies.
+        arena: brings environments and shifts.
+        shifts: names of the arena's.
+        config: everything else.
+        out: folder of the results; made if missing.
+        workers: processes, each with a cell at a time; what a policy does in a cell does not depend on them. More than
+            one want contestants and an arena that can be pickled.
+
     Returns:
         The content of result.json.
 
     Raises:
-        InputError: if a policy does not fit the environment, was trained on a trial's start, or `out` holds cells of
-            another benchmark.
+        InputError: if a policy does not fit the environment, was trained on a trial's start, `out` holds cells of
+            another benchmark, or a worker was ended from outside.
     """
     seeds = range(config.first_seed, config.first_seed + config.trials)
     _check(contestants, seeds, config)
@@ -113,15 +130,21 @@ def run_benchmark(
         for folder in (out / "cells", out / "videos"):
             make_folder(folder)
             remove_temporaries(folder)
-        missing = {
-            (contestant.name, shift)
-            for contestant in contestants
+        missing = [
+            (index, shift)
+            for index, contestant in enumerate(contestants)
             for shift in shifts
             if not _is_done(_cell_path(out, contestant, shift), _identity(contestant, arena, shift, config))
-        }
-        if missing:
-            with EnvironmentPool(arena.make, min(config.environments, config.trials)) as pool:
-                _run_cells(contestants, arena, shifts, missing, pool, seeds, config, out)
+        ]
+        open_bench = partial(_Bench, tuple(contestants), arena, seeds, config, out)
+        if missing and workers == 1:
+            with closing(open_bench()) as bench:
+                for cell in missing:
+                    bench.do(cell)
+        elif missing:
+            done = side_by_side(open_bench, missing, workers)
+            for _ in tqdm(done, total=len(missing), desc="benchmark", unit="cell"):
+                pass
         cells = [
             json.loads(_cell_path(out, contestant, shift).read_text(encoding="utf-8"))["cell"]
             for contestant in contestants
@@ -194,48 +217,67 @@ def versions() -> dict[str, str]:
     }
 
 
-def _run_cells(
-    contestants: Sequence[Contestant],
-    arena: Arena,
-    shifts: Sequence[str],
-    missing: set[tuple[str, str]],
-    pool: EnvironmentPool,
-    seeds: range,
-    config: BenchmarkConfig,
-    out: Path,
-) -> None:
-    first = pool.environments[0]
-    for contestant in contestants:
-        check_environment(contestant.name, contestant.policy.spec, first)
-    filmed = f"{config.camera}_image"
-    if config.videos and filmed not in first.observation_spec:
-        raise InputError(f"camera: environment {arena.task!r} gives no {filmed!r}")
-    for contestant in contestants:
-        for shift in shifts:
-            if (contestant.name, shift) not in missing:
-                continue
-            running = run_trials(
-                contestant.policy,
-                pool,
-                seeds,
-                prepare=lambda environment, seed, shift=shift: arena.prepare(environment, shift, seed),  # type: ignore[misc]
-                film_seeds=seeds[: config.videos],
-                film_camera=filmed if config.videos else None,
-            )
-            trials, videos = [], []
-            with tqdm(running, total=len(seeds), desc=f"{contestant.name} {shift}", unit="trial") as progress:
-                for trial in progress:
-                    trials.append(trial)
-                    progress.set_postfix(successes=sum(trial.outcome == "success" for trial in trials))
-                    if trial.frames:
-                        videos.append(f"videos/{contestant.name}_{shift}_{trial.seed}.mp4")
-                        video = encode_mp4(np.stack(trial.frames), contestant.policy.spec.step_hz)
-                        write_file(out / videos[-1], video)
-            content = {
-                "identity": _identity(contestant, arena, shift, config),
-                "cell": summarize(contestant, shift, trials, sorted(videos)),
-            }
-            write_file(_cell_path(out, contestant, shift), json.dumps(content, indent=2).encode())
+class _Bench:
+    """Environments, and what runs a cell in them: a contestant's index and a shift.
+
+    Raises:
+        InputError: a contestant does not fit the environments, or these have no camera to film with.
+    """
+
+    def __init__(
+        self, contestants: Sequence[Contestant], arena: Arena, seeds: range, config: BenchmarkConfig, out: Path
+    ) -> None:
+        self._contestants = contestants
+        self._arena = arena
+        self._seeds = seeds
+        self._config = config
+        self._out = out
+        self._filmed = f"{config.camera}_image"
+        self._pool = EnvironmentPool(arena.make, min(config.environments, config.trials))
+        try:
+            self._check(self._pool.environments[0])
+        except InputError:
+            self.close()
+            raise
+
+    def do(self, cell: tuple[int, str], check: Callable[[], None] = lambda: None) -> None:
+        """Run the trials of a cell and write its file and videos."""
+        index, shift = cell
+        contestant, arena, seeds = self._contestants[index], self._arena, self._seeds
+        videos_wanted = self._config.videos
+        running = run_trials(
+            contestant.policy,
+            self._pool,
+            seeds,
+            prepare=lambda environment, seed: arena.prepare(environment, shift, seed),
+            film_seeds=seeds[:videos_wanted],
+            film_camera=self._filmed if videos_wanted else None,
+            check=check,
+        )
+        trials, videos = [], []
+        with tqdm(running, total=len(seeds), desc=f"{contestant.name} {shift}", unit="trial") as progress:
+            for trial in progress:
+                trials.append(trial)
+                progress.set_postfix(successes=sum(trial.outcome == "success" for trial in trials))
+                if trial.frames:
+                    videos.append(f"videos/{contestant.name}_{shift}_{trial.seed}.mp4")
+                    video = encode_mp4(np.stack(trial.frames), contestant.policy.spec.step_hz)
+                    write_file(self._out / videos[-1], video)
+        content = {
+            "identity": _identity(contestant, arena, shift, self._config),
+            "cell": summarize(contestant, shift, trials, sorted(videos)),
+        }
+        write_file(_cell_path(self._out, contestant, shift), json.dumps(content, indent=2).encode())
+
+    def close(self) -> None:
+        """Free the environments."""
+        self._pool.close()
+
+    def _check(self, environment: Environment) -> None:
+        for contestant in self._contestants:
+            check_environment(contestant.name, contestant.policy.spec, environment)
+        if self._config.videos and self._filmed not in environment.observation_spec:
+            raise InputError(f"camera: environment {self._arena.task!r} gives no {self._filmed!r}")
 
 
 def _check(contestants: Sequence[Contestant], seeds: range, config: BenchmarkConfig) -> None:

@@ -72,6 +72,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     benchmark.add_argument(
         "--out", type=Path, required=True, help="folder of the results; the same command resumes them"
     )
+    benchmark.add_argument("--workers", type=int, default=1, help="processes, each with a cell at a time (default 1)")
     benchmark.add_argument("--config", default="default", help="a name in configs/benchmark or a YAML file")
     benchmark.add_argument("--device", default="auto", help="auto, cpu or cuda[:n]")
     benchmark.set_defaults(run=_benchmark, overrides=[])
@@ -135,6 +136,7 @@ def _train_robomimic(args: argparse.Namespace) -> int:
 def _benchmark(args: argparse.Namespace) -> int:
     from cosmos_engine.data.dataset import IMAGE_SUFFIX
     from cosmos_engine.device import choose_device
+    from cosmos_engine.errors import InputError
     from cosmos_engine.sim.strengths import ShiftStrengths, overlaps
     from policies.benchmark import (
         RESULT_FILE,
@@ -146,6 +148,8 @@ def _benchmark(args: argparse.Namespace) -> int:
     )
     from policies.loading import load_any_policy
 
+    if args.workers < 1:
+        raise InputError(f"--workers: expected 1 or more, got {args.workers}")
     folders = [text for text in args.policies if "=" not in text]
     overrides = [text for text in args.policies if "=" in text] + args.overrides
     trials = [] if args.trials is None else [f"trials={args.trials}"]
@@ -174,7 +178,7 @@ def _benchmark(args: argparse.Namespace) -> int:
     cameras = tuple(name.removesuffix(IMAGE_SUFFIX) for name in seen)
     image_size = next(iter(seen.values()), [128])[0]
     arena = _arena(args, cameras, image_size, config.shifts)
-    result = run_benchmark(contestants, arena, shifts, config, args.out)
+    result = run_benchmark(contestants, arena, shifts, config, args.out, args.workers)
     print(markdown_table(result))
     print(f"\nresult: {args.out / RESULT_FILE}")
     return 0

@@ -71,6 +71,7 @@ def run_trials(
     film_seeds: Collection[int] = (),
     film_camera: str | None = None,
     show: Callable[[int, UInt8[np.ndarray, "h w 3"]], None] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Trial]:
     """Run one trial per seed and yield each as it ends; a seed alone decides its start and its noise.
 
@@ -82,6 +83,7 @@ def run_trials(
         film_seeds: trials whose frames are kept.
         film_camera: observation name of the images to keep.
         show: called with the seed and each frame of a filmed trial, as it happens.
+        check: called before each action chunk; may raise to stop.
 
     Raises:
         InputError: what `prepare`, reset or step raise as a user's mistake; everything else they raise is a crash.
@@ -90,6 +92,7 @@ def run_trials(
     acting: list[_Attempt] = []
     free = deque(range(len(pool.environments)))
     while waiting or acting:
+        check()
         while waiting and free:
             slot, seed = free.popleft(), waiting.popleft()
             attempt = _Attempt(slot, seed, policy.spec, film_camera if seed in film_seeds else None, show)

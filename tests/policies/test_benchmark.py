@@ -141,6 +141,23 @@ def test_finished_cells_are_kept_and_missing_ones_made(arena: SquareArena, tmp_p
     assert arena.made == before > made
 
 
+def test_cells_are_the_same_from_several_processes(arena: SquareArena, tmp_path: Path) -> None:
+    contestants = [_contestant("a"), _contestant("b")]
+    alone = run_benchmark(contestants, arena, ["dark", "bright"], CONFIG, tmp_path / "alone")
+    made = arena.made
+    run_benchmark(contestants, arena, ["dark"], CONFIG, tmp_path / "shared", workers=2)
+    shared = run_benchmark(contestants, arena, ["dark", "bright"], CONFIG, tmp_path / "shared", workers=2)
+    assert shared["cells"] == alone["cells"]
+    assert arena.made == made  # all environments were the workers'
+    for file in sorted((tmp_path / "alone" / "videos").iterdir()):
+        assert (tmp_path / "shared" / "videos" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_policy_that_does_not_fit_is_named_by_several_processes_too(arena: SquareArena, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="gives no 'wrist_image'"):
+        run_benchmark([_contestant()], arena, ["dark", "bright"], replace(CONFIG, camera="wrist"), tmp_path, workers=2)
+
+
 def test_interrupted_benchmark_goes_on_with_the_missing_cells(
     point_mass: Callable[..., Any], arena: SquareArena, tmp_path: Path
 ) -> None:
