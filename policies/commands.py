@@ -82,6 +82,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     study.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config, as in trials=50")
     study.add_argument("--out", type=Path, required=True, help="folder of everything; the same command resumes it")
     study.add_argument("--tasks", metavar="NAMES", help="only these of the study's tasks, separated by commas")
+    study.add_argument("--workers", type=int, default=1, help="commands that run at once (default 1)")
     study.add_argument("--list", action="store_true", help="print the commands that are still to run, and stop")
     study.add_argument("--report", action="store_true", help="only write the results of what has run")
     study.set_defaults(run=_study)
@@ -208,9 +209,13 @@ def _finetune(args: argparse.Namespace) -> int:
 
 
 def _study(args: argparse.Namespace) -> int:
-    from policies.study import StudyConfig, check_study, choose_tasks, missing_commands, plan_study, run_study
+    from cosmos_engine.errors import InputError
+    from policies.study import StudyConfig, check_study, choose_tasks, plan_study
     from policies.study_result import write_results
+    from policies.study_run import missing_commands, run_study
 
+    if args.workers < 1:
+        raise InputError(f"--workers: expected 1 or more, got {args.workers}")
     config = load_config(StudyConfig, _config_file("study", args.config), args.overrides)
     check_study(config)
     tasks = choose_tasks(config, args.tasks)
@@ -220,7 +225,7 @@ def _study(args: argparse.Namespace) -> int:
             print(command.line)
         return 0
     if not args.report:
-        run_study(commands, args.out)
+        run_study(commands, args.out, args.workers)
     write_results(config, args.out, tasks)
     print(f"study: {args.out / 'study.html'}")
     return 0

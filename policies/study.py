@@ -7,26 +7,19 @@ Recordings, datasets, policies and benchmarks lie under one folder:
     <task>/policies/<arm>_seed<n>/    policy
     <task>/benchmarks/<arm>_seed<n>/  benchmark
     done/<command>.json               written when a command has ended well
+    logs/<command>.log                what it said, where several run at once
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cosmos_engine.config import nearest
-from cosmos_engine.data.atomic import make_folder, write_file
 from cosmos_engine.errors import InputError
-
-DONE = "done"
 
 
 @dataclass(frozen=True)
@@ -81,6 +74,10 @@ class StudyCommand:
     name: str
     words: tuple[str, ...]
     out: Path
+
+    def needs(self, other: StudyCommand) -> bool:
+        """Tell whether this command reads what another writes."""
+        return str(other.out) in self.words and other.out != self.out
 
     @property
     def line(self) -> str:
@@ -170,56 +167,3 @@ def _dataset_commands(config: StudyConfig, name: str, out: Path, task: str) -> I
     zarr = out / task / f"{name}.zarr"
     words = ["augment", str(recording), "--variants", str(dataset.variants), *dataset.augment, "--out", str(zarr)]
     yield StudyCommand(f"augment_{task}_{name}", tuple(words), zarr)
-
-
-def missing_commands(commands: Iterable[StudyCommand], out: Path) -> list[StudyCommand]:
-    """Return the commands that have not ended yet.
-
-    Raises:
-        InputError: a command of that name has ended with other words: `out` holds another study.
-    """
-    missing = []
-    for command in commands:
-        done = _done_file(command, out)
-        if not done.exists():
-            missing.append(command)
-            continue
-        try:
-            there = json.loads(done.read_text(encoding="utf-8"))["command"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{done}: not a study's; choose another --out") from error
-        if there != command.line:
-            raise InputError(f"{done}: holds another study: `{there}` there and `{command.line}` here")
-    return missing
-
-
-def run_study(commands: Sequence[StudyCommand], out: Path) -> None:
-    """Run the commands that have not ended yet, one after the other, each in a process of its own.
-
-    Raises:
-        InputError: a command failed; it has said why on the error output.
-        KeyboardInterrupt: on Ctrl-C, which the running command gets too; the same study goes on from there.
-    """
-    missing = missing_commands(commands, out)
-    with tqdm(total=len(commands), initial=len(commands) - len(missing), desc="study", unit="command") as progress:
-        for command in missing:
-            progress.write(f"\n== {command.line}", file=sys.stderr)
-            code = _run(command)
-            if code != 0:
-                raise InputError(f"`{command.line}` ended with exit code {code}; the study goes on from it")
-            make_folder(_done_file(command, out).parent)
-            write_file(_done_file(command, out), json.dumps({"command": command.line}).encode())
-            progress.update()
-
-
-def _run(command: StudyCommand) -> int:
-    process = subprocess.Popen([sys.executable, "-m", "cosmos_engine", *command.words])
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # The terminal has sent it Ctrl-C as well: it saves and ends.
-        raise
-
-
-def _done_file(command: StudyCommand, out: Path) -> Path:
-    return out / DONE / f"{command.name}.json"

@@ -8,27 +8,27 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from cosmos_engine.config import config_folder, load_config
 from cosmos_engine.errors import InputError
-from policies import study
+from policies import study_run
 from policies.study import (
     StudyArm,
+    StudyCommand,
     StudyConfig,
     StudyDataset,
     StudyTask,
     benchmark_folder,
     check_study,
     choose_tasks,
-    missing_commands,
     plan_study,
-    run_study,
 )
 from policies.study_result import markdown, write_results
+from policies.study_run import missing_commands, run_study
 
 CONFIG = StudyConfig(
     tasks={"lift": StudyTask()},
@@ -137,11 +137,11 @@ def test_study_goes_on_after_the_command_that_failed(tmp_path: Path, monkeypatch
     ran: list[str] = []
     broken = {commands[2].name}
 
-    def run(command: study.StudyCommand) -> int:
+    def run(command: StudyCommand) -> int:
         ran.append(command.name)
         return 2 if command.name in broken else 0
 
-    monkeypatch.setattr(study, "_run", run)
+    monkeypatch.setattr(study_run, "_run", run)
     with pytest.raises(InputError, match="ended with exit code 2"):
         run_study(commands, tmp_path)
     assert [command.name for command in missing_commands(commands, tmp_path)] == [c.name for c in commands[2:]]
@@ -150,8 +150,77 @@ def test_study_goes_on_after_the_command_that_failed(tmp_path: Path, monkeypatch
     assert ran == [command.name for command in (*commands[:3], *commands[2:])]
 
 
+def _script(folder: Path, words: dict[str, str]) -> Callable[[StudyCommand], list[str]]:
+    """Return what stands in for the engine: every command says when it began and ended, and runs a line of Python."""
+    notes = folder / "notes.txt"
+
+    def line(command: StudyCommand) -> list[str]:
+        note = f"open({str(notes)!r}, 'a').write"
+        does = words.get(command.name, "time.sleep(0.3)")
+        return [
+            sys.executable,
+            "-c",
+            f"import sys, time\n{note}('begin {command.name}\\n')\n{does}\n{note}('end {command.name}\\n')",
+        ]
+
+    return line
+
+
+def test_several_commands_run_at_once_each_after_those_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = plan_study(CONFIG, tmp_path, ["lift"])
+    monkeypatch.setattr(study_run, "_words", _script(tmp_path, {}))
+    run_study(commands, tmp_path, workers=3)
+    assert missing_commands(commands, tmp_path) == []
+    running: set[str] = set()
+    ended: set[str] = set()
+    most = 0
+    for note in (tmp_path / "notes.txt").read_text().splitlines():
+        kind, name = note.split()
+        if kind == "end":
+            running.remove(name)
+            ended.add(name)
+            continue
+        command = next(command for command in commands if command.name == name)
+        assert {other.name for other in commands if command.needs(other)} <= ended, name
+        running.add(name)
+        most = max(most, len(running))
+    assert len(ended) == len(commands)
+    assert most == 3
+
+
+def test_command_that_fails_beside_others_stops_them_and_is_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = [
+        StudyCommand("long", ("train", "a"), tmp_path / "long"),
+        StudyCommand("bad", ("train", "b"), tmp_path / "bad"),
+        StudyCommand("later", ("benchmark", str(tmp_path / "bad")), tmp_path / "later"),
+    ]
+    saves = "\n".join(
+        ["try:", "  time.sleep(60)", "except KeyboardInterrupt:", f"  open({str(tmp_path / 'saved')!r}, 'w')"]
+    )
+    words = {"long": saves, "bad": "time.sleep(1)\nsys.exit('bad: no such dataset')"}
+    monkeypatch.setattr(study_run, "_words", _script(tmp_path, words))
+    with pytest.raises(
+        InputError, match=r"`cosmos-engine train b` ended with exit code 1.*It said: bad: no such dataset"
+    ):
+        run_study(commands, tmp_path, workers=2)
+    assert (tmp_path / "saved").exists()
+    assert [command.name for command in missing_commands(commands, tmp_path)] == ["long", "bad", "later"]
+
+
+def test_gpus_are_dealt_in_turn_among_those_that_may_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_run.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [study_run._dealt_gpu(worker) for worker in range(3)] == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [study_run._dealt_gpu(worker) for worker in range(3)] == ["3", "5", "3"]
+
+
 def test_folder_of_another_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "_run", lambda _command: 0)
+    monkeypatch.setattr(study_run, "_run", lambda _command: 0)
     run_study(plan_study(CONFIG, tmp_path, ["lift"])[:1], tmp_path)
     other = dataclasses.replace(CONFIG, record=["image_size=32"])
     with pytest.raises(InputError, match=r"holds another study: .*image_size=32"):
