@@ -40,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except InputError as error:
         complaint = str(error)
+    except RuntimeError as error:  # MuJoCo's, as it is imported; what it takes differs by platform and version
+        if "MUJOCO_GL" not in str(error):
+            raise
+        complaint = f"{error}; expected egl, glfw or osmesa, or leave it unset"
     except KeyboardInterrupt:
         print(f"\ncosmos-engine {args.command}: stopped; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED

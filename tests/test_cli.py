@@ -31,6 +31,20 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return lines[0]
 
 
+def test_unknown_way_of_rendering_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "cosmos_engine", "record", "--task", "lift", "--episodes", "1"]
+    ended = subprocess.run(
+        [*command, "--out", str(tmp_path / "r")],
+        env=os.environ | {"MUJOCO_GL": "elg"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    (line,) = ended.stderr.strip().splitlines()
+    assert "MUJOCO_GL: elg; expected egl" in line
+    assert not (tmp_path / "r").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
