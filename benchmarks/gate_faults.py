@@ -41,7 +41,6 @@ from cosmos_engine.quality.faults import FAULTS, Videos, inject, severities_of
 from cosmos_engine.quality.object_color import prompted_colors
 from cosmos_engine.sim.appearance import sample_appearance
 from cosmos_engine.sim.demo import record_demo
-from cosmos_engine.sim.experts import Expert
 from cosmos_engine.sim.tabletop import TabletopEnvironment
 from cosmos_engine.sim.tasks import TASKS
 from cosmos_engine.transfer.generator import Generator
@@ -179,8 +178,7 @@ def record(task: str, first_seed: int, variants: int) -> Recorded:
     try:
         seed, episode = first_seed, None
         while episode is None:  # the expert fails now and then
-            expert = Expert(task, action_noise=ACTION_NOISE, rng=np.random.default_rng((seed, 1)))
-            episode = record_demo(environment, seed, expert, {"env_name": task})
+            episode = record_demo(environment, seed, ACTION_NOISE, {"env_name": task})
             seed += 1
         rng = np.random.default_rng((episode.seed, list(TASKS).index(task)))
         shapes = {name: item.shape for name, item in environment.objects.items()}

@@ -40,7 +40,6 @@ from cosmos_engine.quality import (
 from cosmos_engine.report.sheet import contact_sheet
 from cosmos_engine.sim.appearance import Appearance, sample_appearance
 from cosmos_engine.sim.demo import record_demo
-from cosmos_engine.sim.experts import Expert
 from cosmos_engine.sim.tabletop import TabletopEnvironment
 from cosmos_engine.sim.tasks import TASKS
 from cosmos_engine.transfer.generator import Generator
@@ -113,8 +112,7 @@ def recorded(task: str, number: int, variants: int) -> tuple[Episode, list[Look]
         seed = FIRST_SEED + 1000 * number
         episode = None
         while episode is None:  # the expert fails now and then
-            expert = Expert(task, action_noise=ACTION_NOISE, rng=np.random.default_rng((seed, 1)))
-            episode = record_demo(environment, seed, expert, {"env_name": task})
+            episode = record_demo(environment, seed, ACTION_NOISE, {"env_name": task})
             seed += 1
         rng = np.random.default_rng((episode.seed, list(TASKS).index(task)))
         looks = []

@@ -20,12 +20,14 @@ _HOLD_STEPS = 5
 
 
 def record_demo(
-    environment: TabletopEnvironment, seed: int, expert: Expert, env_args: dict[str, Any]
+    environment: TabletopEnvironment, seed: int, action_noise: float, env_args: dict[str, Any]
 ) -> Episode | None:
-    """Act one seeded episode with a new expert and render it; None if the expert failed.
+    """Act one seeded episode with the expert and render it; None if the expert failed.
 
     The episode's id is made from `env_args` and the seed, so that the same command records the same bytes.
     """
+    # The second word keeps the noise apart from the start, which is drawn from the seed itself.
+    expert = Expert(environment.task, action_noise=action_noise, rng=np.random.default_rng((seed, 1)))
     observation = environment.reset(seed)
     states, observations, actions, rewards = [], [], [], []
     held = 0

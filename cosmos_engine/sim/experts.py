@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -33,16 +33,12 @@ _DOWNWARDS_WXYZ = np.array([0.0, 1.0, 0.0, 0.0])  # hand pointing down, fingers 
 
 @dataclass(frozen=True)
 class _Move:
-    """Bring the tool centre point to a pose on a minimum-jerk path, then keep it there for some control steps.
-
-    Nothing happens at a waypoint: a pose about there will do.
-    """
+    """Bring the tool centre point to a pose on a minimum-jerk path, then keep it there for some control steps."""
 
     position_m: Float64[np.ndarray, " 3"]
     yaw_rad: float
     gripper: float
     hold_steps: int = 0
-    is_waypoint: bool = False
 
 
 class Expert:
@@ -54,49 +50,30 @@ class Expert:
     Args:
         task: a name in `TASKS`.
         action_noise: standard deviation of Gaussian noise on the six pose components of every action.
-        waypoint_spread_m: how far beside its place, horizontally, a waypoint may lie. The move after it comes back, so
-            demos show how to: without it they never leave a narrow path, and a policy that has left it is lost.
-        rng: the source of noise and spread; needed if there is any.
+        rng: the noise's source; needed if there is noise.
 
     Raises:
-        InputError: unknown task, negative noise or spread, or one of them without a source.
+        InputError: unknown task, negative noise, or noise without a source.
     """
 
-    def __init__(
-        self,
-        task: str,
-        *,
-        action_noise: float = 0.0,
-        waypoint_spread_m: float = 0.0,
-        rng: np.random.Generator | None = None,
-    ) -> None:
+    def __init__(self, task: str, *, action_noise: float = 0.0, rng: np.random.Generator | None = None) -> None:
         if task not in _PLANS:
             raise InputError(f"task {task!r}: no expert for it{nearest(task, _PLANS)}")
-        for name, value in (("action_noise", action_noise), ("waypoint_spread_m", waypoint_spread_m)):
-            if value < 0 or (value > 0 and rng is None):
-                raise InputError(f"{name}: expected at least 0, with a random generator, got {value}")
+        if action_noise < 0 or (action_noise > 0 and rng is None):
+            raise InputError(f"action_noise: expected at least 0, with a random generator, got {action_noise}")
         self._plan = _PLANS[task]
         self._action_noise = action_noise
-        self._waypoint_spread_m = waypoint_spread_m
         self._rng = rng
         self._actions: Iterator[Float64[np.ndarray, " 7"]] | None = None
 
     def act(self, environment: TabletopEnvironment) -> Float32[np.ndarray, " 7"]:
         """Return the next action, in [-1, 1]; at the end of the plan, one that stays where it is."""
         if self._actions is None:
-            self._actions = _follow(environment, map(self._spread, self._plan(environment)))
+            self._actions = _follow(environment, self._plan(environment))
         action = next(self._actions)
         if self._rng is not None and self._action_noise > 0:
             action[:6] += self._rng.normal(0, self._action_noise, 6)
         return action.clip(-1, 1).astype(np.float32)
-
-    def _spread(self, move: _Move) -> _Move:
-        """Return a waypoint somewhere in the disc around it, every area alike; any other move as it is."""
-        if self._rng is None or self._waypoint_spread_m == 0 or not move.is_waypoint:
-            return move
-        angle_rad, distance_m = self._rng.uniform(0, 2 * np.pi), self._waypoint_spread_m * self._rng.uniform() ** 0.5
-        aside_m = distance_m * np.array([np.cos(angle_rad), np.sin(angle_rad), 0.0])
-        return replace(move, position_m=move.position_m + aside_m)
 
 
 def _follow(environment: TabletopEnvironment, plan: Iterator[_Move]) -> Iterator[Float64[np.ndarray, " 7"]]:
@@ -160,7 +137,7 @@ def _pick(environment: TabletopEnvironment, name: str, *, grasp_height_m: float,
     for _ in range(_PICK_ATTEMPTS):
         grasp_m, yaw_rad = environment.object_position_m(name), _grasp_yaw_rad(environment, name)
         grasp_m[2] += grasp_height_m
-        yield _Move(grasp_m + _HOVER_M * _UP, yaw_rad, OPEN, is_waypoint=True)
+        yield _Move(grasp_m + _HOVER_M * _UP, yaw_rad, OPEN)
         yield _Move(grasp_m, yaw_rad, OPEN, hold_steps=_SETTLE_STEPS)
         yield _Move(grasp_m, yaw_rad, CLOSED, hold_steps=_GRIP_STEPS)
         yield _Move(grasp_m + lift_m * _UP, yaw_rad, CLOSED)
@@ -175,7 +152,7 @@ def _place(environment: TabletopEnvironment, name: str, *, on: str, height_m: fl
     place_m = environment.object_position_m(on) + height_m * _UP
     # The object may sit off the middle of the fingers: carry it, not the hand, to the place.
     place_m += environment.tcp_position_m - environment.object_position_m(name)
-    yield _Move(place_m + _CARRY_M * _UP, yaw_rad, CLOSED, is_waypoint=True)
+    yield _Move(place_m + _CARRY_M * _UP, yaw_rad, CLOSED)
     yield _Move(place_m, yaw_rad, CLOSED, hold_steps=_SETTLE_STEPS)
     yield _Move(place_m, yaw_rad, OPEN, hold_steps=_RELEASE_STEPS)
     yield _Move(place_m + _HOVER_M * _UP, yaw_rad, OPEN)

@@ -8,21 +8,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from cosmos_engine.data import Episode, Recording, RecordingWriter
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.demo import record_demo
 from cosmos_engine.sim.demo_crew import DemoCrew, process_crew, ray_crew
-from cosmos_engine.sim.experts import Expert
 from cosmos_engine.sim.scene import CAMERAS
 from cosmos_engine.sim.tabletop import TabletopEnvironment
 
 _GYM_ENV_TYPE = 2  # robomimic.envs.env_base.EnvType.GYM_TYPE
 _FAILURES_IN_A_ROW = 20
-MOST_SPREAD_M = 0.05
-"""Beyond this, the fingers may meet the object on their way down to it."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +26,7 @@ class RecordConfig:
     """Say what to record.
 
     `episodes` is the number of demos that the recording shall hold; `seed` that of the first reset, from which seeds
-    count up; `action_noise` the standard deviation of the noise on the expert's actions, in [-1, 1] units;
-    `waypoint_spread_m` how far beside its place the expert may pass a waypoint, as above an object that it will grasp.
+    count up; `action_noise` the standard deviation of the noise on the expert's actions, in [-1, 1] units.
     """
 
     task: str = "lift"
@@ -40,7 +35,6 @@ class RecordConfig:
     image_size: int = 128
     cameras: list[str] = field(default_factory=lambda: list(CAMERAS))
     action_noise: float = 0.02
-    waypoint_spread_m: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise InputError for a number out of range; task and cameras are checked by the environment."""
@@ -50,10 +44,6 @@ class RecordConfig:
             raise InputError(f"seed: expected at least 0, got {self.seed}")
         if not 0 <= self.action_noise <= 1:
             raise InputError(f"action_noise: expected a number in [0, 1], got {self.action_noise}")
-        if not 0 <= self.waypoint_spread_m <= MOST_SPREAD_M:
-            raise InputError(
-                f"waypoint_spread_m: expected a number in [0, {MOST_SPREAD_M}], got {self.waypoint_spread_m}"
-            )
         if not self.cameras:
             raise InputError("cameras: expected at least one")
 
@@ -129,19 +119,13 @@ def _crew(
         return ray_crew(make, ray, workers)
     if workers is not None and workers > 1:
         return process_crew(make, workers)
-    return nullcontext(DemoCrew(int, lambda seed: record_demo(environment, seed, _expert(config, seed), env_args)))
+    return nullcontext(DemoCrew(int, lambda seed: record_demo(environment, seed, config.action_noise, env_args)))
 
 
 def _demo(config: RecordConfig, env_args: dict[str, Any], seed: int) -> Episode | None:
     """Make a demo in a worker's process, which keeps its environment for the next one."""
     environment = _opened(config.task, tuple(config.cameras), config.image_size)
-    return record_demo(environment, seed, _expert(config, seed), env_args)
-
-
-def _expert(config: RecordConfig, seed: int) -> Expert:
-    # The second word keeps the noise apart from the start, which is drawn from the seed itself.
-    rng = np.random.default_rng((seed, 1))
-    return Expert(config.task, action_noise=config.action_noise, waypoint_spread_m=config.waypoint_spread_m, rng=rng)
+    return record_demo(environment, seed, config.action_noise, env_args)
 
 
 @functools.lru_cache(maxsize=1)

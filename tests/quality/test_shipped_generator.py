@@ -8,7 +8,6 @@ from cosmos_engine.controls import Recipe, control_clip
 from cosmos_engine.data import Episode
 from cosmos_engine.quality import GeometryReader, Measures, diversity, measure
 from cosmos_engine.sim.demo import record_demo
-from cosmos_engine.sim.experts import Expert
 from cosmos_engine.sim.tabletop import TabletopEnvironment
 from cosmos_engine.transfer.prompt import SceneWords, scene_prompt
 from cosmos_engine.transfer.transfer25 import Transfer25
@@ -34,8 +33,7 @@ LOOKS = (
 def episode() -> Episode:
     environment = TabletopEnvironment("lift", render=False)
     try:
-        expert = Expert("lift", action_noise=0.02, rng=np.random.default_rng((7_000_000, 1)))
-        recorded = record_demo(environment, 7_000_000, expert, {"env_name": "lift"})
+        recorded = record_demo(environment, 7_000_000, 0.02, {"env_name": "lift"})
     finally:
         environment.close()
     assert recorded is not None

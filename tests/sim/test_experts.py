@@ -9,10 +9,10 @@ from cosmos_engine.sim.tabletop import TabletopEnvironment
 from cosmos_engine.sim.tasks import TASKS
 
 
-def _act(environment, seed, **spread):
+def _act(environment, seed, action_noise=0.0):
     """Return the actions up to success, or None."""
     environment.reset(seed)
-    expert = Expert(environment.task, rng=np.random.default_rng(seed), **spread)
+    expert = Expert(environment.task, action_noise=action_noise, rng=np.random.default_rng(seed))
     actions = []
     for _ in range(environment.horizon):
         actions.append(expert.act(environment))
@@ -38,39 +38,6 @@ def test_experts_stand_the_noise_of_recordings(environment):
     assert sum(_act(environment, seed, action_noise=0.05) is not None for seed in range(1000, 1010)) >= 9
 
 
-def test_experts_come_back_from_waypoints_beside_their_place(environment):
-    assert sum(_act(environment, seed, waypoint_spread_m=0.03) is not None for seed in range(1000, 1020)) >= 19
-
-
-def test_no_spread_draws_nothing(environment):
-    without, none = (_act(environment, seed=5, action_noise=0.05, **more) for more in ({}, {"waypoint_spread_m": 0.0}))
-    np.testing.assert_array_equal(without, none)
-
-
-def test_waypoints_spread_over_a_disc_and_grasps_do_not():
-    environment = TabletopEnvironment("lift", render=False)
-    aside_m, grasped_m = [], []
-    for seed in range(30):
-        environment.reset(seed)
-        cube_m = environment.object_position_m("cube")
-        expert = Expert("lift", waypoint_spread_m=0.03, rng=np.random.default_rng(seed))
-        commanded_m = [environment.commanded_position_m]
-        for _ in range(60):
-            environment.step(expert.act(environment))
-            commanded_m.append(environment.commanded_position_m)
-        path_m = np.array(commanded_m)
-        lowest = path_m[:, 2].argmin()
-        hover = np.abs(path_m[:lowest, 2] - cube_m[2] - 0.09).argmin()  # where the way down begins
-        aside_m.append(path_m[hover, :2] - cube_m[:2])
-        grasped_m.append(path_m[lowest, :2] - cube_m[:2])
-    distances_m = np.linalg.norm(aside_m, axis=1)
-    assert distances_m.max() <= 0.031
-    assert distances_m.max() > 0.02  # a disc of even density: two in three beyond 0.017
-    assert 0.014 < distances_m.mean() < 0.026
-    assert np.abs(np.mean(aside_m, axis=0)).max() < 0.01
-    assert np.abs(grasped_m).max() < 0.002
-
-
 def test_actions_are_smooth_and_within_range(environment):
     actions = _act(environment, seed=3)
     assert actions.dtype == np.float32
@@ -79,7 +46,7 @@ def test_actions_are_smooth_and_within_range(environment):
 
 
 def test_the_same_seed_acts_the_same_episode(environment):
-    first, second = (_act(environment, seed=11, action_noise=0.05, waypoint_spread_m=0.03) for _ in range(2))
+    first, second = (_act(environment, seed=11, action_noise=0.05) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -98,8 +65,6 @@ def test_noise_needs_a_source_and_a_task_a_plan():
         Expert("lift", action_noise=0.1)
     with pytest.raises(InputError, match="action_noise"):
         Expert("lift", action_noise=-0.1, rng=np.random.default_rng(0))
-    with pytest.raises(InputError, match=r"waypoint_spread_m: expected at least 0, with a .*, got 0\.01"):
-        Expert("lift", waypoint_spread_m=0.01)
     with pytest.raises(InputError, match="did you mean 'stack'"):
         Expert("stac")
 

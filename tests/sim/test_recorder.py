@@ -100,10 +100,7 @@ def test_a_stopped_recording_goes_on_and_ends_the_same(folder, tmp_path, monkeyp
         _same(Recording(tmp_path / "demos").episode(index), Recording(folder).episode(index))
 
 
-@pytest.mark.parametrize(
-    "change",
-    ["task=stack", "seed=21", "image_size=16", "action_noise=0", "waypoint_spread_m=0.02", "cameras=[agentview]"],
-)
+@pytest.mark.parametrize("change", ["task=stack", "seed=21", "image_size=16", "action_noise=0", "cameras=[agentview]"])
 def test_a_recording_of_another_config_is_left_alone(folder, change):
     other = load_config(RecordConfig, None, ["seed=20", "image_size=32", "episodes=4", change])
     with pytest.raises(InputError, match="recorded with"):
@@ -114,8 +111,8 @@ def test_a_recording_of_another_config_is_left_alone(folder, change):
 def test_failed_seeds_are_counted_and_left_out(tmp_path, monkeypatch):
     record_demo = recorder.record_demo
 
-    def fail_at_odd_seeds(environment, seed, expert, env_args):
-        return None if seed % 2 else record_demo(environment, seed, expert, env_args)
+    def fail_at_odd_seeds(environment, seed, action_noise, env_args):
+        return None if seed % 2 else record_demo(environment, seed, action_noise, env_args)
 
     monkeypatch.setattr(recorder, "record_demo", fail_at_odd_seeds)
     summary = record_demos(RecordConfig(episodes=2, image_size=16, seed=1), tmp_path / "demos")
@@ -130,17 +127,7 @@ def test_an_expert_that_cannot_succeed_is_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "override",
-    [
-        "episodes=0",
-        "seed=-1",
-        "action_noise=2",
-        "waypoint_spread_m=0.2",
-        "cameras=[]",
-        "task=lit",
-        "cameras=[front]",
-        "image_size=0",
-    ],
+    "override", ["episodes=0", "seed=-1", "action_noise=2", "cameras=[]", "task=lit", "cameras=[front]", "image_size=0"]
 )
 def test_bad_values_are_refused_before_anything_is_written(tmp_path, override):
     with pytest.raises(InputError, match=override.split("=")[0].rstrip("s")):
