@@ -6,7 +6,7 @@ Recordings, datasets, policies and benchmarks lie under one folder:
     <task>/<dataset>.zarr             dataset
     <task>/policies/<arm>_seed<n>/    policy
     <task>/benchmarks/<arm>_seed<n>/  benchmark
-    done/<command>.json               written when a command has ended well
+    done/<command>.json               written when a command has ended well; what it made may go once nothing needs it
     logs/<command>.log                what it said, where several run at once
 """
 
@@ -69,20 +69,20 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class StudyCommand:
-    """One command of a study: what it is called, its words, and the folder that it writes."""
+    """One command of a study: what it is called, its words (those of the study's files are paths), what it writes."""
 
     name: str
-    words: tuple[str, ...]
+    words: tuple[str | Path, ...]
     out: Path
 
     def needs(self, other: StudyCommand) -> bool:
         """Tell whether this command reads what another writes."""
-        return str(other.out) in self.words and other.out != self.out
+        return other.out in self.words and other.out != self.out
 
     @property
     def line(self) -> str:
         """The command as one types it."""
-        return shlex.join(("cosmos-engine", *self.words))
+        return shlex.join(("cosmos-engine", *map(str, self.words)))
 
 
 def check_study(config: StudyConfig) -> None:
@@ -150,20 +150,21 @@ def _task_commands(config: StudyConfig, out: Path, task: str) -> Iterator[StudyC
         for seed in config.training_seeds:
             policy = out / task / "policies" / f"{name}_seed{seed}"
             chosen = [] if arm.variants_per_demo is None else [f"variants_per_demo={arm.variants_per_demo}"]
-            words = ["train", str(dataset), *config.train, *of_task.train, *arm.train, *chosen]
-            words += [f"seed={seed}", "--out", str(policy)]
+            words: list[str | Path] = ["train", dataset, *config.train, *of_task.train, *arm.train, *chosen]
+            words += [f"seed={seed}", "--out", policy]
             yield StudyCommand(f"train_{task}_{name}_seed{seed}", tuple(words), policy)
             folder = benchmark_folder(out, task, name, seed)
-            words = ["benchmark", str(policy), "--task", task, "--shifts", config.shifts]
-            words += ["--trials", str(config.trials), *config.benchmark, *of_task.benchmark, "--out", str(folder)]
+            words = ["benchmark", policy, "--task", task, "--shifts", config.shifts]
+            words += ["--trials", str(config.trials), *config.benchmark, *of_task.benchmark, "--out", folder]
             yield StudyCommand(f"benchmark_{task}_{name}_seed{seed}", tuple(words), folder)
 
 
 def _dataset_commands(config: StudyConfig, name: str, out: Path, task: str) -> Iterator[StudyCommand]:
     dataset = config.datasets[name]
     recording = out / task / f"demos_{dataset.demos}"
-    words = ["record", "--task", task, "--episodes", str(dataset.demos), *config.record, "--out", str(recording)]
+    words: list[str | Path] = ["record", "--task", task, "--episodes", str(dataset.demos), *config.record]
+    words += ["--out", recording]
     yield StudyCommand(f"record_{task}_{dataset.demos}", tuple(words), recording)
     zarr = out / task / f"{name}.zarr"
-    words = ["augment", str(recording), "--variants", str(dataset.variants), *dataset.augment, "--out", str(zarr)]
+    words = ["augment", recording, "--variants", str(dataset.variants), *dataset.augment, "--out", zarr]
     yield StudyCommand(f"augment_{task}_{name}", tuple(words), zarr)

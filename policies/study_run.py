@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +26,45 @@ LOGS = "logs"
 _POLL_S = 0.2
 
 
-def missing_commands(commands: Iterable[StudyCommand], out: Path) -> list[StudyCommand]:
-    """Return the commands that have not ended yet.
+def missing_commands(commands: Sequence[StudyCommand], out: Path) -> list[StudyCommand]:
+    """Return the commands that are still to run: those that have not ended, and that one still to run needs.
+
+    What a command made may be removed once all that needs it has ended: of a study that is done, the benchmarks'
+    results are enough.
+
+    Args:
+        commands: those of a study; a command comes after those that it needs.
+        out: the study's folder.
 
     Raises:
         InputError: a command of that name has ended with other words: `out` holds another study.
     """
-    missing = []
-    for command in commands:
-        done = _done_file(command, out)
-        if not done.exists():
-            missing.append(command)
-            continue
-        try:
-            there = json.loads(done.read_text(encoding="utf-8"))["command"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{done}: not a study's; choose another --out") from error
-        if there != command.line:
-            raise InputError(f"{done}: holds another study: `{there}` there and `{command.line}` here")
+    missing: list[StudyCommand] = []
+    for command in reversed(commands):
+        needed_by = [other for other in commands if other.needs(command)]
+        if not _has_ended(command, out) and (not needed_by or any(other in missing for other in needed_by)):
+            missing.insert(0, command)
     return missing
+
+
+def _has_ended(command: StudyCommand, out: Path) -> bool:
+    done = _done_file(command, out)
+    if not done.exists():
+        return False
+    try:
+        there = json.loads(done.read_text(encoding="utf-8"))["command"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{done}: not a study's; choose another --out") from error
+    here = _moved_line(command, out)
+    if there != here:
+        raise InputError(f"{done}: holds another study: `{there}` there and `{here}` here")
+    return True
+
+
+def _moved_line(command: StudyCommand, out: Path) -> str:
+    """Return the command as it would be with the study in the folder "study": a study may be moved."""
+    words = [str("study" / word.relative_to(out)) if isinstance(word, Path) else word for word in command.words]
+    return shlex.join(("cosmos-engine", *words))
 
 
 def run_study(commands: Sequence[StudyCommand], out: Path, workers: int = 1) -> None:
@@ -64,7 +85,7 @@ def run_study(commands: Sequence[StudyCommand], out: Path, workers: int = 1) -> 
     with tqdm(total=len(commands), initial=len(commands) - len(missing), desc="study", unit="command") as progress:
         for command in _alone(missing, progress) if workers == 1 else _at_once(missing, out, workers, progress):
             make_folder(_done_file(command, out).parent)
-            write_file(_done_file(command, out), json.dumps({"command": command.line}).encode())
+            write_file(_done_file(command, out), json.dumps({"command": _moved_line(command, out)}).encode())
             progress.update()
 
 
@@ -136,7 +157,7 @@ def _dealt_gpu(worker: int) -> str:
 
 
 def _words(command: StudyCommand) -> list[str]:
-    return [sys.executable, "-m", "cosmos_engine", *command.words]
+    return [sys.executable, "-m", "cosmos_engine", *map(str, command.words)]
 
 
 def _last_line(log: Path) -> str:

@@ -78,11 +78,11 @@ def test_plan_names_every_command_once_and_needs_nothing_that_comes_later(tmp_pa
     assert kinds.count("record") == 1
     assert kinds.count("augment") == 2
     assert kinds.count("train") == kinds.count("benchmark") == 6
-    made: set[str] = set()
+    made: set[str | Path] = set()
     for command in commands:
         if command.words[0] != "record":
             assert command.words[1] in made, command.line
-        made.add(str(command.out))
+        made.add(command.out)
     one = next(command for command in commands if command.name == "train_lift_one_seed1")
     assert "variants_per_demo=1" in one.words
     assert "seed=1" in one.words
@@ -196,7 +196,7 @@ def test_command_that_fails_beside_others_stops_them_and_is_quoted(
     commands = [
         StudyCommand("long", ("train", "a"), tmp_path / "long"),
         StudyCommand("bad", ("train", "b"), tmp_path / "bad"),
-        StudyCommand("later", ("benchmark", str(tmp_path / "bad")), tmp_path / "later"),
+        StudyCommand("later", ("benchmark", tmp_path / "bad"), tmp_path / "later"),
     ]
     saves = "\n".join(
         ["try:", "  time.sleep(60)", "except KeyboardInterrupt:", f"  open({str(tmp_path / 'saved')!r}, 'w')"]
@@ -217,6 +217,30 @@ def test_gpus_are_dealt_in_turn_among_those_that_may_be_seen(monkeypatch: pytest
     assert [study_run._dealt_gpu(worker) for worker in range(3)] == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert [study_run._dealt_gpu(worker) for worker in range(3)] == ["3", "5", "3"]
+
+
+def test_finished_benchmarks_are_enough_wherever_the_study_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_run, "_run", lambda _command: 0)
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    run_study(plan_study(CONFIG, Path("."), ["lift"]), Path("."))
+    commands = plan_study(CONFIG, here, ["lift"])
+    for file in (here / "done").iterdir():
+        if not file.name.startswith("benchmark_"):
+            file.unlink()
+    assert missing_commands(commands, here) == []
+    (here / "done" / "benchmark_lift_one_seed1.json").unlink()
+    here.rename(there)
+    moved = plan_study(CONFIG, there, ["lift"])
+    assert [command.name for command in missing_commands(moved, there)] == [
+        "record_lift_2",
+        "augment_lift_photometric",
+        "train_lift_one_seed1",
+        "benchmark_lift_one_seed1",
+    ]
 
 
 def test_folder_of_another_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
