@@ -20,7 +20,10 @@ def usable_cores() -> int:
 
 def environment(threads: int) -> dict[str, str]:
     """Return what libraries read when they are imported: threads, and no bars but the parent's."""
-    return {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)), **_NO_BARS}
+    libraries = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    # Mesa's own, where it draws on the CPU: beside the thread that asks it to draw, which waits; 0 means in that one.
+    # Of two processes on two cores each draws 5 to 10 % more images with 0 than with Mesa's default, the same pixels.
+    return {**libraries, "LP_NUM_THREADS": "0" if threads == 1 else str(threads), **_NO_BARS}
 
 
 @contextmanager
