@@ -22,13 +22,15 @@ from cosmos_engine.config import nearest
 from cosmos_engine.data.atomic import make_folder, remove_temporaries, write_file
 from cosmos_engine.data.lock import take_folder
 from cosmos_engine.errors import InputError
+from cosmos_engine.report.benchmark import SEQUENTIAL_MARK, SEQUENTIAL_NOTE
 from cosmos_engine.report.video import encode_mp4
 from cosmos_engine.sim.environment import Environment
 from cosmos_engine.sim.strengths import ShiftStrengths
-from policies.intervals import wilson_95
+from policies.intervals import confidence_sequence_95, wilson_95
 from policies.policy import Policy, check_environment
 from policies.rollout import EnvironmentPool, Trial, run_trials
 from policies.side_by_side import side_by_side
+from policies.stopping import decisive_trials
 
 BENCHMARK_SCHEMA = 1
 RESULT_FILE = "result.json"
@@ -43,6 +45,7 @@ class BenchmarkConfig:
     environments: int = 8  # acting side by side; bounded by memory, not by cores
     videos: int = 2  # rollouts filmed per cell
     camera: str = "agentview"  # filmed
+    stop_half_width: float | None = None  # a cell may end once its rate is known so well; none: all trials
     shifts: ShiftStrengths = field(default_factory=ShiftStrengths)  # of the embedded table-top
 
 
@@ -165,12 +168,18 @@ def run_benchmark(
     return result
 
 
-def summarize(contestant: Contestant, shift: str, trials: Sequence[Trial], videos: Sequence[str]) -> dict[str, Any]:
-    """Return the cell of one policy under one shift; rates are over finished trials and None without any."""
+def summarize(
+    contestant: Contestant, shift: str, trials: Sequence[Trial], videos: Sequence[str], *, sequential: bool = False
+) -> dict[str, Any]:
+    """Return the cell of one policy under one shift; rates are over finished trials and None without any.
+
+    Of `sequential` trials, which could end as soon as their rate was known well enough, it has the interval for that.
+    """
     finished = [trial for trial in trials if trial.outcome != "crash"]
     steps_to_success = [trial.steps for trial in finished if trial.outcome == "success"]
     successes = len(steps_to_success)
     interval = wilson_95(successes, len(finished))
+    sequence = confidence_sequence_95(successes, len(finished)) if sequential else None
     return {
         "policy": contestant.name,
         "checkpoint": contestant.checkpoint,
@@ -181,6 +190,7 @@ def summarize(contestant: Contestant, shift: str, trials: Sequence[Trial], video
         "crashes": len(trials) - len(finished),
         "success_rate": successes / len(finished) if finished else None,
         "wilson_95": list(interval) if interval else None,
+        **({"sequence_95": list(sequence)} if sequence else {}),
         "mean_steps_to_success": float(np.mean(steps_to_success)) if steps_to_success else None,
         "outcomes": [
             {"seed": trial.seed, "outcome": trial.outcome, "steps": trial.steps}
@@ -204,6 +214,8 @@ def markdown_table(result: dict[str, Any]) -> str:
         "|---" * (len(shifts) + 1) + "|",
     ]
     lines += [f"| {name} | " + " | ".join(cells[shift] for shift in shifts) + " |" for name, cells in rows.items()]
+    if any("sequence_95" in cell for cell in result["cells"]):
+        lines += ["", f"{SEQUENTIAL_MARK} {SEQUENTIAL_NOTE}"]
     return "\n".join(lines)
 
 
@@ -244,7 +256,7 @@ class _Bench:
         """Run the trials of a cell and write its file and videos."""
         index, shift = cell
         contestant, arena, seeds = self._contestants[index], self._arena, self._seeds
-        videos_wanted = self._config.videos
+        videos_wanted, stop_half_width = self._config.videos, self._config.stop_half_width
         running = run_trials(
             contestant.policy,
             self._pool,
@@ -254,7 +266,8 @@ class _Bench:
             film_camera=self._filmed if videos_wanted else None,
             check=check,
         )
-        trials, videos = [], []
+        trials: list[Trial] = []
+        videos: list[str] = []
         with tqdm(running, total=len(seeds), desc=f"{contestant.name} {shift}", unit="trial") as progress:
             for trial in progress:
                 trials.append(trial)
@@ -263,10 +276,13 @@ class _Bench:
                     videos.append(f"videos/{contestant.name}_{shift}_{trial.seed}.mp4")
                     video = encode_mp4(np.stack(trial.frames), contestant.policy.spec.step_hz)
                     write_file(self._out / videos[-1], video)
-        content = {
-            "identity": _identity(contestant, arena, shift, self._config),
-            "cell": summarize(contestant, shift, trials, sorted(videos)),
-        }
+                if stop_half_width is None:
+                    continue
+                if decisive := decisive_trials(trials, seeds, stop_half_width, least=videos_wanted):
+                    trials = decisive
+                    break
+        summary = summarize(contestant, shift, trials, sorted(videos), sequential=stop_half_width is not None)
+        content = {"identity": _identity(contestant, arena, shift, self._config), "cell": summary}
         write_file(_cell_path(self._out, contestant, shift), json.dumps(content, indent=2).encode())
 
     def close(self) -> None:
@@ -284,6 +300,8 @@ def _check(contestants: Sequence[Contestant], seeds: range, config: BenchmarkCon
     for key, least in (("trials", 1), ("environments", 1), ("videos", 0), ("first_seed", 0)):
         if getattr(config, key) < least:
             raise InputError(f"{key}: expected at least {least}, got {getattr(config, key)}")
+    if config.stop_half_width is not None and not 0.0 < config.stop_half_width < 0.5:
+        raise InputError(f"stop_half_width: expected a number between 0 and 0.5, got {config.stop_half_width}")
     names = [contestant.name for contestant in contestants]
     for contestant in contestants:
         if names.count(contestant.name) > 1:
@@ -309,6 +327,7 @@ def _identity(contestant: Contestant, arena: Arena, shift: str, config: Benchmar
         "trials": config.trials,
         "first_seed": config.first_seed,
         "videos": config.videos,
+        "stop_half_width": config.stop_half_width,
         "camera": config.camera,
         "cosmos-engine": cosmos_engine.__version__,
     }
@@ -339,8 +358,9 @@ def _cell_text(cell: dict[str, Any]) -> str:
     if cell["wilson_95"] is None:
         text = f"none finished of {cell['trials']}"
     else:
-        low, high = cell["wilson_95"]
+        low, high = cell.get("sequence_95", cell["wilson_95"])
         text = (
             f"{cell['successes']}/{finished} = {100 * cell['success_rate']:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+            + (SEQUENTIAL_MARK if "sequence_95" in cell else "")
         )
     return text + (f", {cell['crashes']} crashed" if cell["crashes"] else "")

@@ -86,6 +86,8 @@ def _table(config: StudyConfig, out: Path, task: str) -> StudyTable:
             if benchmark.task != task:
                 raise InputError(f"{file}: expected task {task!r}, got {benchmark.task!r}")
             for cell in benchmark.cells:
+                if cell.sequence_95 is not None:
+                    raise InputError(f"{file}: stop_half_width: a study compares trial by trial and wants all of them")
                 counted.setdefault(arm, {}).setdefault(cell.shift, []).append((seed, cell))
     outcomes = {
         arm: {shift: _outcomes(cells) for shift, cells in by_shift.items()} for arm, by_shift in counted.items()

@@ -13,6 +13,11 @@ from cosmos_engine.errors import InputError
 
 SCHEMA = 1
 KIND = "cosmos-engine/benchmark"
+SEQUENTIAL_MARK = "†"
+SEQUENTIAL_NOTE = (
+    "sequential: trials ended as soon as the rate was known well enough; the interval is a confidence sequence, which "
+    "allows for that"
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Cell:
         mean_steps_to_success: control steps; None without a success.
         outcomes: seed -> "success", "failure" or "crash".
         videos: rollout videos, resolved against the JSON file's folder.
+        sequence_95: 95 % confidence sequence of the rate, where the trials were allowed to end early.
     """
 
     policy: str
@@ -42,6 +48,12 @@ class Cell:
     mean_steps_to_success: float | None
     outcomes: Mapping[int, str]
     videos: tuple[Path, ...]
+    sequence_95: tuple[float, float] | None = None
+
+    @property
+    def interval_95(self) -> tuple[float, float] | None:
+        """The interval to show: it allows for an early end where there was one."""
+        return self.sequence_95 or self.wilson_95
 
     def __post_init__(self) -> None:
         """Raise InputError where the counts, the rate and the interval contradict each other."""
@@ -56,9 +68,9 @@ class Cell:
             return
         if not math.isclose(rate, self.success_rate, abs_tol=1e-3):
             raise InputError(f"{where}: success_rate: expected {rate:.4f} from the counts, got {self.success_rate}")
-        low, high = self.wilson_95
-        if not 0.0 <= low <= rate + 1e-9 or not rate - 1e-9 <= high <= 1.0:
-            raise InputError(f"{where}: wilson_95: expected an interval around {rate:.4f}, got [{low}, {high}]")
+        for name, (low, high) in (("wilson_95", self.wilson_95), ("sequence_95", self.sequence_95 or self.wilson_95)):
+            if not 0.0 <= low <= rate + 1e-9 or not rate - 1e-9 <= high <= 1.0:
+                raise InputError(f"{where}: {name}: expected an interval around {rate:.4f}, got [{low}, {high}]")
 
 
 @dataclass(frozen=True)
@@ -102,10 +114,7 @@ def read_benchmark(path: Path) -> Benchmark:
 
 
 def _cell(cell: Mapping[str, Any], folder: Path) -> Cell:
-    rate, interval, mean_steps = cell["success_rate"], cell["wilson_95"], cell["mean_steps_to_success"]
-    low_high = None if interval is None else tuple(float(bound) for bound in interval)
-    if low_high is not None and len(low_high) != 2:
-        raise InputError(f"wilson_95: expected [low, high], got {interval}")
+    rate, mean_steps = cell["success_rate"], cell["mean_steps_to_success"]
     return Cell(
         policy=str(cell["policy"]),
         shift=str(cell["shift"]),
@@ -113,8 +122,18 @@ def _cell(cell: Mapping[str, Any], folder: Path) -> Cell:
         successes=int(cell["successes"]),
         crashes=int(cell["crashes"]),
         success_rate=None if rate is None else float(rate),
-        wilson_95=None if low_high is None else (low_high[0], low_high[1]),
+        wilson_95=_interval(cell, "wilson_95"),
         mean_steps_to_success=None if mean_steps is None else float(mean_steps),
         outcomes={int(outcome["seed"]): str(outcome["outcome"]) for outcome in cell["outcomes"]},
         videos=tuple(folder / str(video) for video in cell["videos"]),
+        sequence_95=_interval(cell, "sequence_95") if "sequence_95" in cell else None,
     )
+
+
+def _interval(cell: Mapping[str, Any], key: str) -> tuple[float, float] | None:
+    if cell[key] is None:
+        return None
+    bounds = tuple(float(bound) for bound in cell[key])
+    if len(bounds) != 2:
+        raise InputError(f"{key}: expected [low, high], got {cell[key]}")
+    return bounds[0], bounds[1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cosmos_engine.data.episode import CameraPasses
-from cosmos_engine.report.benchmark import Benchmark, Cell
+from cosmos_engine.report.benchmark import SEQUENTIAL_MARK, SEQUENTIAL_NOTE, Benchmark, Cell
 from cosmos_engine.report.clips import Clip, data_uri
 from cosmos_engine.report.colour import Rgb, depth_range_m, depth_to_rgb, instance_palette, instance_to_rgb, turbo
 from cosmos_engine.report.content import RecordedDemo
@@ -147,6 +147,12 @@ def table_views(benchmarks: Iterable[Benchmark]) -> tuple[TableView, ...]:
     return tuple(tables)
 
 
+def sequential_note(benchmarks: Iterable[Benchmark]) -> str:
+    """Return what the mark on an interval means; nothing where there is none."""
+    is_marked = any(cell.sequence_95 for benchmark in benchmarks for cell in benchmark.cells)
+    return f"{SEQUENTIAL_MARK} {SEQUENTIAL_NOTE}" if is_marked else ""
+
+
 def _camera_view(
     name: str, passes: CameraPasses, palette: Mapping[int, Rgb], controls: Mapping[str, Clip]
 ) -> CameraView:
@@ -169,13 +175,13 @@ def _camera_view(
 
 def _cell_view(cell: Cell) -> CellView:
     finished = cell.trials - cell.crashes
-    low, high = cell.wilson_95 or (0.0, 0.0)
+    low, high = cell.interval_95 or (0.0, 0.0)
     has_rate = cell.success_rate is not None
     return CellView(
         policy=cell.policy,
         count=f"{cell.successes}/{finished}",
         rate=f"{100 * cell.success_rate:.0f} %" if cell.success_rate is not None else "no trial finished",
-        interval=f"{100 * low:.0f}–{100 * high:.0f} %" if has_rate else "",
+        interval=f"{100 * low:.0f}–{100 * high:.0f} %{SEQUENTIAL_MARK if cell.sequence_95 else ''}" if has_rate else "",
         rate_percent=None if cell.success_rate is None else 100 * cell.success_rate,
         low_percent=100 * low,
         high_percent=100 * high,

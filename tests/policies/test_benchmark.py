@@ -175,6 +175,37 @@ def test_interrupted_benchmark_goes_on_with_the_missing_cells(
     assert resumed["cells"] == whole["cells"]
 
 
+@pytest.mark.parametrize("environments", [1, 3, 7])
+def test_cells_that_may_end_early_do_so_by_their_first_seeds_and_say_so(
+    arena: SquareArena, tmp_path: Path, environments: int
+) -> None:
+    config = replace(CONFIG, trials=60, environments=environments, stop_half_width=0.2)
+    result = run_benchmark([_contestant()], arena, ["dark", "bright"], config, tmp_path)
+    dark, bright = result["cells"]
+    # Of n successes or n failures the sequence leaves out 1 / (20 (n + 1)) ** (1 / n): 0.59 of 10, 0.61 of 11.
+    for cell in (dark, bright):
+        assert [outcome["seed"] for outcome in cell["outcomes"]] == list(range(100, 111))
+        low, high = cell["sequence_95"]
+        assert high - low <= 0.4
+        assert high - low > cell["wilson_95"][1] - cell["wilson_95"][0]
+    assert dark["successes"] == 11
+    table = markdown_table(result)
+    assert "11/11 = 100 % [61, 100]†" in table
+    assert "† sequential: trials ended as soon as" in table
+    read = read_benchmark(tmp_path / "result.json").cells[0]
+    assert read.interval_95 == read.sequence_95 == tuple(dark["sequence_95"])
+    with pytest.raises(InputError, match=r"stop_half_width is 0\.2 there and None here"):
+        run_benchmark([_contestant()], arena, ["dark"], replace(config, stop_half_width=None), tmp_path)
+
+
+def test_cells_without_an_early_end_are_not_marked(arena: SquareArena, tmp_path: Path) -> None:
+    result = run_benchmark([_contestant()], arena, ["dark"], CONFIG, tmp_path)
+    assert "sequence_95" not in result["cells"][0]
+    assert "†" not in markdown_table(result)
+    read = read_benchmark(tmp_path / "result.json").cells[0]
+    assert (read.sequence_95, read.interval_95) == (None, read.wilson_95)
+
+
 def test_folder_of_another_benchmark_names_what_differs(arena: SquareArena, tmp_path: Path) -> None:
     run_benchmark([_contestant()], arena, ["dark"], CONFIG, tmp_path)
     with pytest.raises(InputError, match="holds another benchmark: trials is 6 there and 7 here"):
@@ -204,7 +235,11 @@ def test_trials_on_training_starts_are_refused(arena: SquareArena, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"trials": 0}, "trials: expected at least 1, got 0"), ({"camera": "wrist"}, "gives no 'wrist_image'")],
+    [
+        ({"trials": 0}, "trials: expected at least 1, got 0"),
+        ({"camera": "wrist"}, "gives no 'wrist_image'"),
+        ({"stop_half_width": 0.5}, "stop_half_width: expected a number between 0 and 0.5"),
+    ],
 )
 def test_bad_settings_are_named(arena: SquareArena, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -293,6 +293,16 @@ def test_results_are_written_as_json_markdown_chart_and_page(tmp_path: Path) -> 
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
 
 
+def test_benchmark_that_could_end_early_is_refused(tmp_path: Path) -> None:
+    _result(tmp_path, "originals", 0, {"vanilla": "sssf"})
+    file = benchmark_folder(tmp_path, "lift", "originals", 0) / "result.json"
+    content = json.loads(file.read_text())
+    content["cells"][0]["sequence_95"] = [0.2, 1.0]
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="stop_half_width: a study compares trial by trial"):
+        write_results(CONFIG, tmp_path, ["lift"])
+
+
 def test_benchmark_of_another_task_is_refused(tmp_path: Path) -> None:
     _result(tmp_path, "originals", 0, {"vanilla": "s"}, task="stack")
     with pytest.raises(InputError, match="expected task 'lift', got 'stack'"):

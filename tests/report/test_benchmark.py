@@ -57,6 +57,8 @@ def test_a_benchmark_is_read_whole(tmp_path: Path) -> None:
         ({"trials": 2, "successes": 0}, "exactly where a trial finished; 0 did"),
         ({"wilson_95": [0.8, 0.9]}, "interval around 0.7500"),
         ({"wilson_95": [0.5]}, r"expected \[low, high\]"),
+        ({"sequence_95": [0.8, 1.0]}, "sequence_95: expected an interval around 0.7500"),
+        ({"sequence_95": [0.5, 0.8, 1.0]}, r"sequence_95: expected \[low, high\]"),
         ({"trials": "ten"}, "wrong type"),
         ({"trials": float("inf")}, "wrong type"),
         ({"outcomes": [{"outcome": "success"}]}, "no key 'seed'"),

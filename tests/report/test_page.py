@@ -332,6 +332,16 @@ def test_benchmarks_of_one_task_share_a_table(report: ReportInput) -> None:
     assert [row["scope"] for row in page.all("th") if "scope" in row] == ["rowgroup", "row", "row", "rowgroup", "row"]
 
 
+def test_cells_that_could_end_early_are_marked_and_show_their_own_interval(report: ReportInput) -> None:
+    assert "†" not in Page(build_report(report)).text
+    cell = Cell("dppo", "vanilla", 11, 11, 0, 1.0, (0.74, 1.0), 50.0, {}, (), sequence_95=(0.61, 1.0))
+    early = Benchmark("roll", "2026-11-22", {}, (cell,))
+    text = Page(build_report(dataclasses.replace(report, groups=(), benchmarks=(early,)))).text
+    assert "61–100 %†" in text
+    assert "† sequential: trials ended as soon as" in text
+    assert "74–100" not in text
+
+
 def test_provenance_shows_the_certificates_state(report: ReportInput) -> None:
     text = Page(build_report(report)).text
     for shown in ("certificate broken", "demo_3: action", "cosmos-engine record", "torch", "2.13.0", "size: 64"):
