@@ -360,11 +360,10 @@ def _make(name: str) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Any:
     """Keep robosuite's greetings and warnings about its optional parts off the screen."""
-    logger = logging.getLogger("robosuite_logs")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # of all loggers: robosuite sets the level of its own as it is imported
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        logger.setLevel(before)
+        logging.disable(before)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +83,15 @@ def test_states_and_images_after_a_restored_state_are_the_same_bits(
         assert np.array_equal(environment.get_state(), after)
         assert _same(dict(result.observation), observed)
         assert result.reward == reward
+
+
+def test_building_it_says_nothing() -> None:
+    code = (
+        "from cosmos_engine.sim.robosuite_environment import RobosuiteEnvironment as Environment; "
+        "Environment('lift', cameras=(), render=False).close()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("", "")
 
 
 def test_seed_alone_decides_the_start(environment: RobosuiteEnvironment) -> None:
