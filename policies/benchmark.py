@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -28,7 +30,7 @@ from cosmos_engine.sim.environment import Environment
 from cosmos_engine.sim.strengths import ShiftStrengths
 from policies.intervals import confidence_sequence_95, wilson_95
 from policies.policy import Policy, check_environment
-from policies.rollout import EnvironmentPool, Trial, run_trials
+from policies.rollout import EnvironmentPool, Outcome, Trial, run_trials
 from policies.side_by_side import side_by_side
 from policies.stopping import decisive_trials
 
@@ -43,7 +45,7 @@ class BenchmarkConfig:
     trials: int = 50
     first_seed: int = 1_000_000  # trials take this seed and the following; far from those that demos are recorded with
     environments: int = 8  # acting side by side; bounded by memory, not by cores
-    videos: int = 2  # rollouts filmed per cell
+    videos: int = 2  # rollouts filmed per cell, of successes and failures at most half each
     camera: str = "agentview"  # filmed
     stop_half_width: float | None = None  # a cell may end once its rate is known so well; none: all trials
     shifts: ShiftStrengths = field(default_factory=ShiftStrengths)  # of the embedded table-top
@@ -255,35 +257,43 @@ class _Bench:
     def do(self, cell: tuple[int, str], check: Callable[[], None] = lambda: None) -> None:
         """Run the trials of a cell and write its file and videos."""
         index, shift = cell
-        contestant, arena, seeds = self._contestants[index], self._arena, self._seeds
-        videos_wanted, stop_half_width = self._config.videos, self._config.stop_half_width
+        contestant, arena, config = self._contestants[index], self._arena, self._config
+        filmed: Counter[Outcome] = Counter()
+
+        def film(outcome: Outcome) -> bool:
+            wanted = filmed.total() < config.videos and filmed[outcome] < math.ceil(config.videos / 2)
+            filmed[outcome] += wanted
+            return wanted
+
         running = run_trials(
             contestant.policy,
             self._pool,
-            seeds,
+            self._seeds,
             prepare=lambda environment, seed: arena.prepare(environment, shift, seed),
-            film_seeds=seeds[:videos_wanted],
-            film_camera=self._filmed if videos_wanted else None,
+            film_camera=self._filmed if config.videos else None,
+            film=film,
             check=check,
         )
         trials: list[Trial] = []
-        videos: list[str] = []
-        with tqdm(running, total=len(seeds), desc=f"{contestant.name} {shift}", unit="trial") as progress:
+        with tqdm(running, total=len(self._seeds), desc=f"{contestant.name} {shift}", unit="trial") as progress:
             for trial in progress:
                 trials.append(trial)
                 progress.set_postfix(successes=sum(trial.outcome == "success" for trial in trials))
-                if trial.frames:
-                    videos.append(f"videos/{contestant.name}_{shift}_{trial.seed}.mp4")
-                    video = encode_mp4(np.stack(trial.frames), contestant.policy.spec.step_hz)
-                    write_file(self._out / videos[-1], video)
-                if stop_half_width is None:
+                if config.stop_half_width is None:
                     continue
-                if decisive := decisive_trials(trials, seeds, stop_half_width, least=videos_wanted):
+                if decisive := decisive_trials(trials, self._seeds, config.stop_half_width):
                     trials = decisive
                     break
-        summary = summarize(contestant, shift, trials, sorted(videos), sequential=stop_half_width is not None)
-        content = {"identity": _identity(contestant, arena, shift, self._config), "cell": summary}
+        videos = [self._write_video(contestant, shift, trial) for trial in trials if trial.frames]
+        summary = summarize(contestant, shift, trials, sorted(videos), sequential=config.stop_half_width is not None)
+        content = {"identity": _identity(contestant, arena, shift, config), "cell": summary}
         write_file(_cell_path(self._out, contestant, shift), json.dumps(content, indent=2).encode())
+
+    def _write_video(self, contestant: Contestant, shift: str, trial: Trial) -> str:
+        """Write the video of a filmed trial and return its path under the benchmark's folder."""
+        path = f"videos/{contestant.name}_{shift}_{trial.seed}.mp4"
+        write_file(self._out / path, encode_mp4(np.stack(trial.frames), contestant.policy.spec.step_hz))
+        return path
 
     def close(self) -> None:
         """Free the environments."""

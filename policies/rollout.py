@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,7 +22,7 @@ class Trial:
     """Hold one finished attempt.
 
     `steps` counts control steps. A crash is the environment's or the policy's breakdown (`error` says which), not a
-    failure of the task. `frames` has one image per control step, and one before the first, where they were asked for.
+    failure of the task. `frames` has one image per control step, and one before the first, where a film was asked for.
     """
 
     seed: int
@@ -68,8 +68,8 @@ def run_trials(
     seeds: Sequence[int],
     *,
     prepare: Callable[[Environment, int], None] = lambda _environment, _seed: None,
-    film_seeds: Collection[int] = (),
     film_camera: str | None = None,
+    film: Callable[[Outcome], bool] = lambda _outcome: True,
     show: Callable[[int, UInt8[np.ndarray, "h w 3"]], None] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Trial]:
@@ -80,9 +80,9 @@ def run_trials(
         pool: environments; each takes the next seed when its trial ends.
         seeds: of the resets.
         prepare: called before each reset with the environment and the seed (sets the appearance).
-        film_seeds: trials whose frames are kept.
-        film_camera: observation name of the images to keep.
-        show: called with the seed and each frame of a filmed trial, as it happens.
+        film_camera: observation name of the images that films are made of; None films nothing.
+        film: called when a trial has succeeded or failed; tells whether its frames are wanted. They are rendered then.
+        show: called with the seed and each frame as it happens.
         check: called before each action chunk; may raise to stop.
 
     Raises:
@@ -95,7 +95,7 @@ def run_trials(
         check()
         while waiting and free:
             slot, seed = free.popleft(), waiting.popleft()
-            attempt = _Attempt(slot, seed, policy.spec, film_camera if seed in film_seeds else None, show)
+            attempt = _Attempt(slot, seed, policy.spec, film_camera, show)
             attempt.start(pool.environments[slot], prepare)
             acting.append(attempt)
         started = [attempt for attempt in acting if attempt.outcome is None]
@@ -107,10 +107,13 @@ def run_trials(
                 attempt.execute(pool.environments[attempt.slot], chunk)
         for attempt in acting:
             if attempt.outcome is not None:
+                frames = []
                 if attempt.outcome == "crash":
                     pool.replace(attempt.slot)
+                elif film_camera is not None and film(attempt.outcome):
+                    frames = [np.array(observation[film_camera]) for observation in attempt.seen]
                 free.append(attempt.slot)
-                yield Trial(attempt.seed, attempt.outcome, attempt.steps, attempt.error, attempt.frames)
+                yield Trial(attempt.seed, attempt.outcome, attempt.steps, attempt.error, frames)
         acting = [attempt for attempt in acting if attempt.outcome is None]
 
 
@@ -132,7 +135,7 @@ class _Attempt:
         self.show = show
         self.rng = np.random.default_rng(seed)
         self.history: deque[Observation] = deque(maxlen=spec.observation_frames)
-        self.frames: list[np.ndarray] = []
+        self.seen: list[Observation] = []  # what a film would be rendered from; their images may not be yet
         self.steps = 0
         self.outcome: Outcome | None = None
         self.error: str | None = None
@@ -177,9 +180,9 @@ class _Attempt:
 
     def _film(self, observation: Observation) -> None:
         if self.film_camera is not None:
-            self.frames.append(np.array(observation[self.film_camera]))
+            self.seen.append(observation)
             if self.show is not None:
-                self.show(self.seed, self.frames[-1])
+                self.show(self.seed, observation[self.film_camera])
 
     def _crash(self, error: Exception) -> None:
         self.outcome = "crash"

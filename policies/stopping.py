@@ -8,9 +8,7 @@ from policies.intervals import confidence_sequence_95
 from policies.rollout import Trial
 
 
-def decisive_trials(
-    trials: Sequence[Trial], seeds: Sequence[int], half_width: float, least: int = 1
-) -> list[Trial] | None:
+def decisive_trials(trials: Sequence[Trial], seeds: Sequence[int], half_width: float) -> list[Trial] | None:
     """Return the fewest first trials whose 95 % confidence sequence is narrow enough; None if more are needed.
 
     Trials count in the order of their seeds, not in that of their ends: of trials that run side by side the short ones
@@ -20,7 +18,6 @@ def decisive_trials(
         trials: those that have ended, in any order.
         seeds: of all planned trials, in order.
         half_width: of the success rate, up to which the sequence is narrow enough.
-        least: how many trials it takes in any case.
     """
     ended = {trial.seed: trial for trial in trials}
     first: list[Trial] = []
@@ -32,6 +29,6 @@ def decisive_trials(
         finished += first[-1].outcome != "crash"
         successes += first[-1].outcome == "success"
         interval = confidence_sequence_95(successes, finished)
-        if len(first) >= least and interval is not None and interval[1] - interval[0] <= 2 * half_width:
+        if interval is not None and interval[1] - interval[0] <= 2 * half_width:
             return first
     return None

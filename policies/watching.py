@@ -65,8 +65,8 @@ def watch(
             pool,
             seeds,
             prepare=lambda environment, seed: arena.prepare(environment, shift, seed),
-            film_seeds=seeds,
             film_camera=filmed,
+            film=lambda _outcome: out is not None,
             show=None if screen is None else lambda _seed, frame: screen.show(frame),
         ):
             line = f"seed {trial.seed}: {trial.outcome} after {trial.steps} control steps"

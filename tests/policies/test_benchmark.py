@@ -106,6 +106,23 @@ def test_all_policies_and_shifts_start_from_the_same_states(arena: SquareArena, 
     assert len(set(first.starts["dark"])) == CONFIG.trials
 
 
+def test_successes_and_failures_are_filmed_alike(arena: SquareArena, tmp_path: Path) -> None:
+    class Halting(DarknessSeeker):
+        """Stand still where the goal is to the left."""
+
+        def act(self, observations: Mapping[str, np.ndarray], rngs: Sequence[np.random.Generator]) -> np.ndarray:
+            to_the_right = observations["goal"][:, -1, 0] > observations["robot0_eef_pos"][:, -1, 0]
+            return super().act(observations, rngs) * to_the_right[:, None, None].astype(np.float32)
+
+    for videos, kinds in ((1, 1), (2, 2), (3, 2)):
+        config = replace(CONFIG, trials=20, videos=videos)
+        result = run_benchmark([_contestant(policy=Halting())], arena, ["dark"], config, tmp_path / str(videos))
+        (cell,) = result["cells"]
+        filmed = {int(video.removesuffix(".mp4").rsplit("_", 1)[1]) for video in cell["videos"]}
+        assert len(filmed) == videos
+        assert len({trial["outcome"] for trial in cell["outcomes"] if trial["seed"] in filmed}) == kinds
+
+
 def test_crashes_are_counted_apart_from_failures(point_mass: Callable[..., Any], tmp_path: Path) -> None:
     arena = SquareArena(point_mass, crash_seeds=frozenset({101, 102}))
     result = run_benchmark([_contestant()], arena, ["bright"], CONFIG, tmp_path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cosmos_engine.errors import InputError
+from cosmos_engine.sim.environment import LazyObservation, Observation
 from policies.policy import PolicySpec, check_environment
 from policies.rollout import EnvironmentPool, run_trials
 
@@ -86,11 +87,49 @@ def test_appearance_is_prepared_before_the_reset(point_mass: Callable[..., Any])
     def brighten(environment: Any, seed: int) -> None:
         environment.brightness = 10 * seed
 
-    trials = _trials(point_mass, 2, [3, 4, 5], prepare=brighten, film_seeds=[4, 5], film_camera="agentview_image")
-    assert trials[3].frames == []
-    for seed in (4, 5):
+    trials = _trials(point_mass, 2, [3, 4, 5], prepare=brighten, film_camera="agentview_image")
+    for seed in (3, 4, 5):
         assert len(trials[seed].frames) == trials[seed].steps + 1
         assert np.median(trials[seed].frames[0]) == 10 * seed
+
+
+def test_films_are_rendered_for_the_outcomes_that_are_wanted_alone(point_mass: Callable[..., Any]) -> None:
+    rendered: list[int] = []
+
+    class Lazy(point_mass):  # type: ignore[valid-type, misc]
+        def observe(self) -> Observation:
+            observation = dict(super().observe())
+            image = observation.pop("agentview_image")
+
+            def render() -> np.ndarray:
+                rendered.append(self.seed)
+                return image
+
+            return LazyObservation(observation, {"agentview_image": render})
+
+    outcomes: dict[str, list[bool]] = {}
+
+    def film(outcome: str) -> bool:
+        outcomes.setdefault(outcome, []).append(outcome == "failure")
+        return outcomes[outcome][-1]
+
+    class RightSeeker:
+        """Reach the goals to the right, and stand still before the others; sees no image."""
+
+        spec = PolicySpec({"robot0_eef_pos": [2], "goal": [2]}, action_dim=2, step_hz=20.0, action_chunk=3)
+
+        def act(self, observations: Mapping[str, np.ndarray], rngs: Sequence[np.random.Generator]) -> np.ndarray:
+            towards = (observations["goal"][:, -1] - observations["robot0_eef_pos"][:, -1]) / 0.3
+            return np.repeat((towards * (towards[:, :1] > 0))[:, None], 3, axis=1).astype(np.float32)
+
+    with EnvironmentPool(Lazy, 2) as pool:
+        trials = list(run_trials(RightSeeker(), pool, range(8), film_camera="agentview_image", film=film))
+    by_outcome = {kind: [trial for trial in trials if trial.outcome == kind] for kind in ("success", "failure")}
+    assert all(by_outcome.values())
+    assert {kind: len(asked) for kind, asked in outcomes.items()} == {k: len(t) for k, t in by_outcome.items()}
+    assert all(trial.frames == [] for trial in by_outcome["success"])
+    assert all(len(trial.frames) == trial.steps + 1 for trial in by_outcome["failure"])
+    assert set(rendered) == {trial.seed for trial in by_outcome["failure"]}
 
 
 def test_a_users_mistake_in_preparing_is_no_crash(point_mass: Callable[..., Any]) -> None:
