@@ -1,0 +1,50 @@
+"""The tables of docs/results.md are those of the outcomes that are committed beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from cosmos_engine.config import config_folder, load_config
+from policies.study import StudyConfig, plan_study
+from policies.study_result import markdown, read_tables
+from policies.study_run import missing_commands
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "study_cpu"
+CONFIG = load_config(StudyConfig, config_folder() / "study" / "cpu.yaml")
+
+
+def _of_what_ran(task: str) -> StudyConfig:
+    """Return the study with the arms that have results on a task."""
+    ran = {folder.name.rsplit("_seed", 1)[0] for folder in (RESULTS / task / "benchmarks").iterdir()}
+    arms = {name: arm for name, arm in CONFIG.arms.items() if name in ran}
+    has_target = CONFIG.target_arm in arms
+    return dataclasses.replace(
+        CONFIG,
+        arms=arms,
+        target_arm=CONFIG.target_arm if has_target else "",
+        targets=CONFIG.targets if has_target else {},
+    )
+
+
+@pytest.mark.parametrize("task", sorted(CONFIG.tasks))
+def test_every_line_of_the_tables_stands_in_the_docs(task: str) -> None:
+    config = _of_what_ran(task)
+    (table,) = read_tables(config, RESULTS, [task])
+    assert all(cell.finished == CONFIG.trials for cell in table.cells)
+    docs = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in markdown(config, [table]).splitlines() if line.startswith("| ")]
+    assert len(rows) > len(table.shifts) > 10
+    assert [row for row in rows if row not in docs] == []
+
+
+def test_the_study_goes_on_from_the_committed_outcomes() -> None:
+    for task in CONFIG.tasks:
+        commands = plan_study(CONFIG, RESULTS, [task])
+        ran = set(_of_what_ran(task).arms)
+        missing = {command.name for command in missing_commands(commands, RESULTS)}
+        for arm in CONFIG.arms:
+            assert (f"benchmark_{task}_{arm}_seed0" in missing) == (arm not in ran)
