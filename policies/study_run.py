@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +143,24 @@ def _started(command: StudyCommand, out: Path, worker: int, workers: int) -> sub
     environment = os.environ | worker_process.environment(max(1, worker_process.usable_cores() // workers))
     if torch.cuda.device_count() > 1:
         environment["CUDA_VISIBLE_DEVICES"] = _dealt_gpu(worker)
-    with _log_file(command, out).open("ab") as log:
+    with _log_file(command, out).open("ab") as log, _interruptible_children():
         # A process group of its own: Ctrl-C in a terminal reaches this process alone, which passes it on once.
         return subprocess.Popen(
             _words(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, process_group=0
         )
+
+
+@contextmanager
+def _interruptible_children() -> Iterator[None]:
+    """Have processes that are started meanwhile answer SIGINT even where this one ignores it, as under nohup."""
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _dealt_gpu(worker: int) -> str:

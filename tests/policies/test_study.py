@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -190,8 +191,9 @@ def test_several_commands_run_at_once_each_after_those_that_it_needs(
     assert most == 3
 
 
+@pytest.mark.parametrize("ignores", [False, True])
 def test_command_that_fails_beside_others_stops_them_and_is_quoted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignores: bool
 ) -> None:
     commands = [
         StudyCommand("long", ("train", "a"), tmp_path / "long"),
@@ -203,6 +205,15 @@ def test_command_that_fails_beside_others_stops_them_and_is_quoted(
     )
     words = {"long": saves, "bad": "time.sleep(1)\nsys.exit('bad: no such dataset')"}
     monkeypatch.setattr(study_run, "_words", _script(tmp_path, words))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignores else signal.default_int_handler)
+    try:
+        _check_that_others_are_stopped(commands, tmp_path)
+        assert (signal.getsignal(signal.SIGINT) == signal.SIG_IGN) == ignores
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_that_others_are_stopped(commands: list[StudyCommand], tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"`cosmos-engine train b` ended with exit code 1.*It said: bad: no such dataset"
     ):
