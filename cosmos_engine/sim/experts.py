@@ -25,6 +25,8 @@ _CARRY_M = 0.06  # above a place before lowering to it
 _SETTLE_STEPS = 2  # the arm lags its command by about 60 ms
 _GRIP_STEPS = 5
 _RELEASE_STEPS = 4
+_NEXT_FROM = 0.6
+"""Share of the movement to a waypoint after which the next one begins, as people's do (Flash and Henis 1991)."""
 _PICK_ATTEMPTS = 3
 _HELD_WITHIN_M = 0.03
 _UP = np.array([0.0, 0.0, 1.0])
@@ -33,12 +35,31 @@ _DOWNWARDS_WXYZ = np.array([0.0, 1.0, 0.0, 0.0])  # hand pointing down, fingers 
 
 @dataclass(frozen=True)
 class _Move:
-    """Bring the tool centre point to a pose on a minimum-jerk path, then keep it there for some control steps."""
+    """Bring the tool centre point to a pose on a minimum-jerk path, then keep it there for some control steps.
+
+    At a waypoint the hand does not stop: the next move begins before this one has ended, and the two add up.
+    """
 
     position_m: Float64[np.ndarray, " 3"]
     yaw_rad: float
     gripper: float
     hold_steps: int = 0
+    is_waypoint: bool = False
+
+
+@dataclass
+class _Movement:
+    """A move under way: what it adds to the pose that it began from."""
+
+    shift_m: Float64[np.ndarray, " 3"]
+    turn_rad: Float64[np.ndarray, " 3"]
+    steps: int
+    made: int = 0
+
+    def advance(self) -> float:
+        """Go on by one control step and return the progress in [0, 1]."""
+        self.made += 1
+        return _minimum_jerk(min(1.0, self.made / self.steps))
 
 
 class Expert:
@@ -79,20 +100,24 @@ class Expert:
 def _follow(environment: TabletopEnvironment, plan: Iterator[_Move]) -> Iterator[Float64[np.ndarray, " 7"]]:
     """Yield the actions that make the moves of a plan, one a control step, and hold the last pose for ever."""
     gripper = OPEN
+    start_m, start_wxyz = environment.commanded_position_m, environment.commanded_quat_wxyz
+    last_m, last_wxyz = start_m, start_wxyz  # the pose that all movements so far lead to
+    movements: list[_Movement] = []
     for move in plan:
         gripper = move.gripper
-        start_m, start_wxyz = environment.commanded_position_m, environment.commanded_quat_wxyz
         goal_wxyz = _product(_quat_of(np.array([0.0, 0.0, move.yaw_rad])), _DOWNWARDS_WXYZ)
-        turn_rad = _rotation_between(start_wxyz, goal_wxyz)
-        duration_s = max(
-            float(np.linalg.norm(move.position_m - start_m)) / _SPEED_M_S,
-            float(np.linalg.norm(turn_rad)) / _TURN_RAD_S,
-        )
+        shift_m, turn_rad = move.position_m - last_m, _rotation_between(last_wxyz, goal_wxyz)
+        last_m, last_wxyz = move.position_m, goal_wxyz
+        duration_s = max(float(np.linalg.norm(shift_m)) / _SPEED_M_S, float(np.linalg.norm(turn_rad)) / _TURN_RAD_S)
         steps = max(1, math.ceil(duration_s * STEP_HZ))
-        for step in range(1, steps + move.hold_steps + 1):
-            progress = _minimum_jerk(min(1.0, step / steps))
-            position_m = start_m + progress * (move.position_m - start_m)
-            yield _action_to(environment, position_m, _product(_quat_of(progress * turn_rad), start_wxyz), gripper)
+        movements.append(_Movement(shift_m, turn_rad, steps))
+        for _ in range(math.ceil(_NEXT_FROM * steps) if move.is_waypoint else steps + move.hold_steps):
+            position_m, quat_wxyz = start_m, start_wxyz
+            for movement in movements:
+                progress = movement.advance()
+                position_m = position_m + progress * movement.shift_m
+                quat_wxyz = _product(_quat_of(progress * movement.turn_rad), quat_wxyz)
+            yield _action_to(environment, position_m, quat_wxyz, gripper)
     while True:
         yield np.array([0.0] * (ACTION_DIM - 1) + [gripper])
 
@@ -110,7 +135,7 @@ def _action_to(
 
 
 def _lift(environment: TabletopEnvironment) -> Iterator[_Move]:
-    yield from _pick(environment, "cube", grasp_height_m=0.0, lift_m=0.1)
+    yield from _pick(environment, "cube", grasp_height_m=0.0, lift_m=0.1, is_last=True)
 
 
 def _stack(environment: TabletopEnvironment) -> Iterator[_Move]:
@@ -132,15 +157,17 @@ _PLANS: dict[str, Callable[[TabletopEnvironment], Iterator[_Move]]] = {
 }
 
 
-def _pick(environment: TabletopEnvironment, name: str, *, grasp_height_m: float, lift_m: float) -> Iterator[_Move]:
+def _pick(
+    environment: TabletopEnvironment, name: str, *, grasp_height_m: float, lift_m: float, is_last: bool = False
+) -> Iterator[_Move]:
     """Grasp an object at `grasp_height_m` above its middle and lift it; try again if it stayed behind."""
     for _ in range(_PICK_ATTEMPTS):
         grasp_m, yaw_rad = environment.object_position_m(name), _grasp_yaw_rad(environment, name)
         grasp_m[2] += grasp_height_m
-        yield _Move(grasp_m + _HOVER_M * _UP, yaw_rad, OPEN)
+        yield _Move(grasp_m + _HOVER_M * _UP, yaw_rad, OPEN, is_waypoint=True)
         yield _Move(grasp_m, yaw_rad, OPEN, hold_steps=_SETTLE_STEPS)
         yield _Move(grasp_m, yaw_rad, CLOSED, hold_steps=_GRIP_STEPS)
-        yield _Move(grasp_m + lift_m * _UP, yaw_rad, CLOSED)
+        yield _Move(grasp_m + lift_m * _UP, yaw_rad, CLOSED, is_waypoint=not is_last)
         offset_m = environment.object_position_m(name) - environment.tcp_position_m
         if np.linalg.norm(offset_m) < _HELD_WITHIN_M + grasp_height_m:
             return
@@ -152,7 +179,7 @@ def _place(environment: TabletopEnvironment, name: str, *, on: str, height_m: fl
     place_m = environment.object_position_m(on) + height_m * _UP
     # The object may sit off the middle of the fingers: carry it, not the hand, to the place.
     place_m += environment.tcp_position_m - environment.object_position_m(name)
-    yield _Move(place_m + _CARRY_M * _UP, yaw_rad, CLOSED)
+    yield _Move(place_m + _CARRY_M * _UP, yaw_rad, CLOSED, is_waypoint=True)
     yield _Move(place_m, yaw_rad, CLOSED, hold_steps=_SETTLE_STEPS)
     yield _Move(place_m, yaw_rad, OPEN, hold_steps=_RELEASE_STEPS)
     yield _Move(place_m + _HOVER_M * _UP, yaw_rad, OPEN)

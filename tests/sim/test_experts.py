@@ -45,6 +45,24 @@ def test_actions_are_smooth_and_within_range(environment):
     assert np.abs(np.diff(actions[:, :6], axis=0)).max() < 0.2
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_hand_stops_where_its_fingers_move_and_nowhere_else(environment, seed):
+    """Where demos stop on the way, policies cloned from them stop for good (docs/results.md)."""
+    environment.reset(seed)
+    expert = Expert(environment.task)
+    path_m, closes = [environment.commanded_position_m], []
+    while not environment.success():
+        action = expert.act(environment)
+        closes.append(action[6] > 0)
+        environment.step(action)
+        path_m.append(environment.commanded_position_m)
+    stands = np.linalg.norm(np.diff(path_m, axis=0), axis=1) * environment.step_hz < 0.02
+    edges = np.flatnonzero(np.diff(stands.astype(int)))  # the last control step before each change
+    stops = [(begin + 1, end) for begin, end in zip(edges[:-1], edges[1:], strict=True) if stands[begin + 1]]
+    assert len(stops) >= 1
+    assert all(closes[begin] != closes[end] for begin, end in stops)
+
+
 def test_the_same_seed_acts_the_same_episode(environment):
     first, second = (_act(environment, seed=11, action_noise=0.05) for _ in range(2))
     np.testing.assert_array_equal(first, second)
