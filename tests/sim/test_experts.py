@@ -1,5 +1,7 @@
 """The scripted experts succeed, smoothly, in every task."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -58,7 +60,7 @@ def test_hand_stops_where_its_fingers_move_and_nowhere_else(environment, seed):
         path_m.append(environment.commanded_position_m)
     stands = np.linalg.norm(np.diff(path_m, axis=0), axis=1) * environment.step_hz < 0.02
     edges = np.flatnonzero(np.diff(stands.astype(int)))  # the last control step before each change
-    stops = [(begin + 1, end) for begin, end in zip(edges[:-1], edges[1:], strict=True) if stands[begin + 1]]
+    stops = [(begin + 1, end) for begin, end in pairwise(edges) if stands[begin + 1]]
     assert len(stops) >= 1
     assert all(closes[begin] != closes[end] for begin, end in stops)
 
