@@ -47,7 +47,7 @@ def expert(observation: dict[str, Any]) -> Iterator[np.ndarray]:
 
 
 def write_demos(path: Path, count: int) -> None:
-    """Write `count` successful demos; seeds of demos are far from the benchmark's."""
+    """Write `count` successful demos, whose starts robosuite draws from a generator of its own, seeded with 0."""
     import robosuite
 
     environment = robosuite.make(

@@ -171,7 +171,11 @@ def test_several_commands_run_at_once_each_after_those_that_it_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = plan_study(CONFIG, tmp_path, ["lift"])
-    monkeypatch.setattr(study_run, "_words", _script(tmp_path, {}))
+    # A training ends once three have begun: they do only if three commands run at once.
+    begun = f"open({str(tmp_path / 'notes.txt')!r}).read().count('begin train')"
+    meets = f"late = time.time() + 60\nwhile {begun} < 3 and time.time() < late: time.sleep(0.01)"
+    words = {command.name: meets for command in commands if command.words[0] == "train"}
+    monkeypatch.setattr(study_run, "_words", _script(tmp_path, words))
     run_study(commands, tmp_path, workers=3)
     assert missing_commands(commands, tmp_path) == []
     running: set[str] = set()
@@ -200,10 +204,10 @@ def test_command_that_fails_beside_others_stops_them_and_is_quoted(
         StudyCommand("bad", ("train", "b"), tmp_path / "bad"),
         StudyCommand("later", ("benchmark", tmp_path / "bad"), tmp_path / "later"),
     ]
-    saves = "\n".join(
-        ["try:", "  time.sleep(60)", "except KeyboardInterrupt:", f"  open({str(tmp_path / 'saved')!r}, 'w')"]
-    )
-    words = {"long": saves, "bad": "time.sleep(1)\nsys.exit('bad: no such dataset')"}
+    ready, saved = str(tmp_path / "ready"), str(tmp_path / "saved")
+    saves = f"try:\n  open({ready!r}, 'w')\n  time.sleep(60)\nexcept KeyboardInterrupt:\n  open({saved!r}, 'w')"
+    fails = f"import os\nwhile not os.path.exists({ready!r}): time.sleep(0.01)\nsys.exit('bad: no such dataset')"
+    words = {"long": saves, "bad": fails}
     monkeypatch.setattr(study_run, "_words", _script(tmp_path, words))
     before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignores else signal.default_int_handler)
     try:
