@@ -26,6 +26,7 @@ from cosmos_engine.errors import InputError
 class StudyTask:
     """What a task needs beyond what all tasks get."""
 
+    demos_times: int = 1  # every dataset has as many times the demos
     train: list[str] = field(default_factory=list)  # further words for `cosmos-engine train`
     benchmark: list[str] = field(default_factory=list)  # further words for `cosmos-engine benchmark`
 
@@ -112,6 +113,9 @@ def check_study(config: StudyConfig) -> None:
                 f"study: datasets.{key}: expected at least 2 demos and 0 variants, got {dataset.demos} and "
                 f"{dataset.variants}"
             )
+    for key, task in config.tasks.items():
+        if task.demos_times < 1:
+            raise InputError(f"study: tasks.{key}.demos_times: expected at least 1, got {task.demos_times}")
     for shift, rate in (config.targets | config.published).items():
         if not 0.0 <= rate <= 1.0:
             raise InputError(f"study: rate of {shift}: expected 0 to 1, got {rate}")
@@ -161,10 +165,11 @@ def _task_commands(config: StudyConfig, out: Path, task: str) -> Iterator[StudyC
 
 def _dataset_commands(config: StudyConfig, name: str, out: Path, task: str) -> Iterator[StudyCommand]:
     dataset = config.datasets[name]
-    recording = out / task / f"demos_{dataset.demos}"
-    words: list[str | Path] = ["record", "--task", task, "--episodes", str(dataset.demos), *config.record]
+    demos = dataset.demos * config.tasks[task].demos_times
+    recording = out / task / f"demos_{demos}"
+    words: list[str | Path] = ["record", "--task", task, "--episodes", str(demos), *config.record]
     words += ["--out", recording]
-    yield StudyCommand(f"record_{task}_{dataset.demos}", tuple(words), recording)
+    yield StudyCommand(f"record_{task}_{demos}", tuple(words), recording)
     zarr = out / task / f"{name}.zarr"
     words = ["augment", recording, "--variants", str(dataset.variants), *dataset.augment, "--out", zarr]
     yield StudyCommand(f"augment_{task}_{name}", tuple(words), zarr)
