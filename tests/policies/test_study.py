@@ -98,6 +98,15 @@ def test_words_of_a_task_are_not_those_of_another(tmp_path: Path) -> None:
         assert ("first_seed=7" in command.words) == (of_stack and command.words[0] == "benchmark"), command.line
 
 
+def test_task_with_three_times_the_demos_has_them_in_every_dataset(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, tasks={"lift": StudyTask(), "stack": StudyTask(demos_times=3)})
+    recordings = {}
+    for command in plan_study(config, tmp_path, ["lift", "stack"]):
+        if command.words[0] == "record":
+            recordings[command.name] = command.words[command.words.index("--episodes") + 1]
+    assert recordings == {"record_lift_2": "2", "record_stack_6": "6"}
+
+
 @pytest.mark.parametrize("name", ["cpu", "full"])
 def test_shipped_studies_fit(name: str) -> None:
     config = load_config(StudyConfig, config_folder() / "study" / f"{name}.yaml")
@@ -120,6 +129,7 @@ def test_shipped_studies_fit(name: str) -> None:
             "datasets.demos: expected at least 2",
         ),
         ({"tasks": {"../up": StudyTask()}}, "name '../up'"),
+        ({"tasks": {"lift": StudyTask(demos_times=0)}}, "tasks.lift.demos_times: expected at least 1, got 0"),
     ],
 )
 def test_study_that_does_not_fit_is_one_line(changed: dict[str, object], message: str) -> None:
