@@ -45,7 +45,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     finetune.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config, as in iterations=9")
     finetune.add_argument("--task", required=True, help="task of the embedded table-top, such as lift")
     finetune.add_argument("--out", type=Path, required=True, help="folder of the run; the same command resumes it")
-    finetune.add_argument("--config", required=True, help="a name in configs/dppo (cpu, cpu_image, state, image) or a YAML file")
+    finetune.add_argument("--config", required=True, help="cpu, cpu_image, state, image (configs/dppo) or a YAML file")
     finetune.add_argument("--workers", type=int, help="processes of environments (default: one per core)")
     finetune.set_defaults(run=_finetune)
 
