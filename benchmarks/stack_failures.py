@@ -22,6 +22,7 @@ import torch
 
 from cosmos_engine.data.dataset import IMAGE_SUFFIX
 from cosmos_engine.sim.environment import Observation, StepResult
+from cosmos_engine.sim.experts import grasp_yaw_rad
 from cosmos_engine.sim.tabletop import TabletopEnvironment
 from policies.checkpoint import load_policy
 from policies.diffusion import DiffusionPolicy
@@ -49,9 +50,7 @@ class WatchedStack(TabletopEnvironment):
     def reset(self, seed: int) -> Observation:
         """Start, and note the turn."""
         observation = super().reset(seed)
-        edge = self.object_rotation("cubeA")[:, 0]
-        quarter = math.pi / 2
-        turn_rad = (math.atan2(edge[1], edge[0]) + quarter / 2) % quarter - quarter / 2
+        turn_rad = grasp_yaw_rad(self, "cubeA")
         self._course = self.courses[seed] = Course(math.degrees(turn_rad))
         return observation
 

@@ -162,7 +162,7 @@ def _pick(
 ) -> Iterator[_Move]:
     """Grasp an object at `grasp_height_m` above its middle and lift it; try again if it stayed behind."""
     for _ in range(_PICK_ATTEMPTS):
-        grasp_m, yaw_rad = environment.object_position_m(name), _grasp_yaw_rad(environment, name)
+        grasp_m, yaw_rad = environment.object_position_m(name), grasp_yaw_rad(environment, name)
         grasp_m[2] += grasp_height_m
         yield _Move(grasp_m + _HOVER_M * _UP, yaw_rad, OPEN, is_waypoint=True)
         yield _Move(grasp_m, yaw_rad, OPEN, hold_steps=_SETTLE_STEPS)
@@ -185,7 +185,7 @@ def _place(environment: TabletopEnvironment, name: str, *, on: str, height_m: fl
     yield _Move(place_m + _HOVER_M * _UP, yaw_rad, OPEN)
 
 
-def _grasp_yaw_rad(environment: TabletopEnvironment, name: str) -> float:
+def grasp_yaw_rad(environment: TabletopEnvironment, name: str) -> float:
     """Return the least turn of the hand that sets the fingers parallel to two faces of a cube; 0 for a round object."""
     if environment.objects[name].shape != "cube":
         return 0.0

@@ -104,6 +104,8 @@ def test_task_with_three_times_the_demos_has_them_in_every_dataset(tmp_path: Pat
     for command in plan_study(config, tmp_path, ["lift", "stack"]):
         if command.words[0] == "record":
             recordings[command.name] = command.words[command.words.index("--episodes") + 1]
+        if command.words[0] == "augment":
+            assert command.words[1] == tmp_path / ("stack/demos_6" if "_stack_" in command.name else "lift/demos_2")
     assert recordings == {"record_lift_2": "2", "record_stack_6": "6"}
 
 
