@@ -94,14 +94,14 @@ def train(dataset_path: Path, out: Path, config: TrainConfig, *, tensorboard: bo
         dataset = Dataset(dataset_path)
         observations = choose_observations(dataset, config.cameras, config.low_dim)
         run = _Run(config, dataset_fingerprint(dataset))
-        lock = processes.first(lambda: claim(out, RUN_FILE, run))
-        if lock is not None:
-            stack.callback(lock.release)
         frames = load_frames(dataset, observations, config.policy.image_size, config.variants_per_demo)
         split_rng = np.random.default_rng(config.seed)
-        splits = split_by_source(frames.source_demo, config.validation_fraction, split_rng)
+        splits = split_by_source(frames.source_demo, config.validation_fraction, split_rng, str(dataset_path))
         record = describe(dataset, observations, config, run.dataset_sha256)
         state = _fresh_state(record, frames, splits[0], config, processes)
+        lock = processes.first(lambda: claim(out, RUN_FILE, run))  # not before: what cannot be trained leaves no folder
+        if lock is not None:
+            stack.callback(lock.release)
         resumes = (out / STATE_FILE).exists()
         if resumes:
             state.load(out)

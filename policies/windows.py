@@ -139,11 +139,12 @@ def _among_first(dataset: Dataset, variants_per_demo: int | None) -> Bool[np.nda
 
 
 def split_by_source(
-    source_demo: Int64[np.ndarray, " n"], validation_fraction: float, rng: np.random.Generator
+    source_demo: Int64[np.ndarray, " n"], validation_fraction: float, rng: np.random.Generator, where: str
 ) -> tuple[Int64[np.ndarray, " n_train"], Int64[np.ndarray, " n_validation"]]:
     """Return the frames of the training and of the validation split.
 
-    Whole source demos are drawn for validation, so that variants of one demo never lie on both sides.
+    Whole source demos are drawn for validation, so that variants of one demo never lie on both sides. `where` names the
+    dataset in errors.
 
     Raises:
         InputError: if there are fewer than two source demos, or the fraction leaves one side empty.
@@ -151,7 +152,7 @@ def split_by_source(
     sources = np.unique(source_demo)
     if len(sources) < 2:
         raise InputError(
-            f"dataset: {len(sources)} source demo cannot be split into training and validation; record more"
+            f"{where}: expected at least 2 source demos, to train and to validate on, got {len(sources)}; record more"
         )
     held_out = max(1, round(validation_fraction * len(sources)))
     if not 0.0 < validation_fraction < 1.0 or held_out == len(sources):

@@ -154,9 +154,10 @@ def test_folder_of_another_dataset_is_refused(dataset: Path, dataset_of: Callabl
         train(dataset_of(tmp_path / "other.zarr", demos=3), tmp_path / "run", CONFIG)
 
 
-def test_one_source_demo_is_refused(dataset_of: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="1 source demo cannot be split"):
+def test_one_source_demo_is_refused_and_leaves_no_folder(dataset_of: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"one.zarr: expected at least 2 source demos, .* got 1"):
         train(dataset_of(tmp_path / "one.zarr", demos=1, variants=3), tmp_path / "run", CONFIG)
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_dataset_is_named(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_no_source_demo_is_on_both_sides(sources: list[int], fraction: float, se
         return
     if max(1, round(fraction * len(set(sources)))) == len(set(sources)):
         return
-    training, validation = split_by_source(source_demo, fraction, np.random.default_rng(seed))
+    training, validation = split_by_source(source_demo, fraction, np.random.default_rng(seed), "d.zarr")
     assert not set(source_demo[training]) & set(source_demo[validation])
     assert sorted([*training, *validation]) == list(range(len(sources)))
     assert len(training)
@@ -134,8 +134,8 @@ def test_no_source_demo_is_on_both_sides(sources: list[int], fraction: float, se
 
 
 def test_one_source_demo_cannot_be_split() -> None:
-    with pytest.raises(InputError, match="1 source demo cannot be split"):
-        split_by_source(np.zeros(9, np.int64), 0.1, np.random.default_rng(0))
+    with pytest.raises(InputError, match=r"d.zarr: expected at least 2 source demos, .* got 1; record more"):
+        split_by_source(np.zeros(9, np.int64), 0.1, np.random.default_rng(0), "d.zarr")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
