@@ -163,6 +163,7 @@ def _benchmark(args: argparse.Namespace) -> int:
     contestants = []
     for folder in folders:
         loaded = load_any_policy(Path(folder), device)
+        _note_other_task("benchmark", folder, loaded.record.tasks, args.task)
         contestants.append(
             Contestant(
                 name=Path(folder).resolve().name,
@@ -247,6 +248,7 @@ def _rollout(args: argparse.Namespace) -> int:
     if args.image_size < 1:
         raise InputError(f"--image-size: expected at least 1 pixel, got {args.image_size}")
     loaded = load_any_policy(args.policy, choose_device(args.device))
+    _note_other_task("rollout", args.policy, loaded.record.tasks, args.task)
     sizes = {name: shape[0] for name, shape in loaded.policy.spec.images.items()}
     filmed = f"{args.camera}{IMAGE_SUFFIX}"
     cameras = tuple(name.removesuffix(IMAGE_SUFFIX) for name in dict.fromkeys([*sizes, filmed]))
@@ -255,6 +257,12 @@ def _rollout(args: argparse.Namespace) -> int:
     seeds = range(args.seed, args.seed + args.episodes)
     watch(args.policy.resolve().name, loaded.policy, arena, args.shift, seeds, filmed, args.out, window=args.window)
     return 0
+
+
+def _note_other_task(command: str, policy: str | Path, trained_on: Sequence[str], task: str) -> None:
+    """Say it where a policy is measured on a task that it did not learn: allowed, and easily meant otherwise."""
+    if trained_on and task not in trained_on:
+        print(f"cosmos-engine {command}: note: {policy} was trained on {', '.join(trained_on)}", file=sys.stderr)
 
 
 def _shifts(environment: str, asked: Sequence[str]) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from cosmos_engine.errors import InputError
 from cosmos_engine.sim.shifts import SHIFTS
 from cosmos_engine.sim.strengths import ShiftStrengths
 from policies.benchmark import BenchmarkConfig, choose_shifts
+from policies.checkpoint import load_record, save_record
 from policies.commands import _TabletopArena, add_commands
 from policies.diffusion import check_policy_config
 from policies.training import TrainConfig
@@ -136,6 +139,19 @@ def test_strength_that_training_has_is_said(run: Path, tmp_path: Path, capsys: p
     with pytest.raises(InputError, match="policy bc: expects"):
         _run("benchmark", run, *weak, "--task", "lift", "--trials", "1", "--out", tmp_path)
     assert "note: shifts.light_intensity.dim_level [0.6, 0.7] overlaps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["benchmark", "--trials", "1"], ["rollout"]])
+def test_task_that_a_policy_did_not_learn_is_said(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    record = load_record(run)
+    other = shutil.copytree(run, tmp_path / "bc")
+    save_record(other, dataclasses.replace(record, tasks=["stack", "apple_in_bowl"]))
+    for task, notes in (("lift", 1), ("stack", 0)):
+        with pytest.raises(InputError, match="policy bc: expects"):
+            _run(command[0], other, "--task", task, *command[1:], "--out", tmp_path / "out")
+        assert capsys.readouterr().err.count("bc was trained on stack, apple_in_bowl") == notes
 
 
 def test_arena_knows_every_shift_and_no_shift_is_called_all() -> None:
