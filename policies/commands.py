@@ -160,19 +160,17 @@ def _benchmark(args: argparse.Namespace) -> int:
         print(f"cosmos-engine benchmark: note: shifts.{line}", file=sys.stderr)
     shifts = choose_shifts(args.shifts, _shifts(args.environment, args.shifts.split(",")))
     device = choose_device(args.device)
-    contestants = []
-    for folder in folders:
-        loaded = load_any_policy(Path(folder), device)
-        _note_other_task("benchmark", folder, loaded.record.tasks, args.task)
-        contestants.append(
-            Contestant(
-                name=Path(folder).resolve().name,
-                policy=loaded.policy,
-                checkpoint=folder,
-                weights_sha256=loaded.weights_sha256,
-                demo_seeds=loaded.seen_seeds,
-            )
+    loaded = [load_any_policy(Path(folder), device) for folder in folders]
+    contestants = [
+        Contestant(
+            name=Path(folder).resolve().name,
+            policy=of_folder.policy,
+            checkpoint=folder,
+            weights_sha256=of_folder.weights_sha256,
+            demo_seeds=of_folder.seen_seeds,
         )
+        for folder, of_folder in zip(folders, loaded, strict=True)
+    ]
     # Environments give what the policies saw; where these differ in size, `run_benchmark` names the one that differs.
     seen = {name: shape for contestant in contestants for name, shape in contestant.policy.spec.images.items()}
     if config.videos:
@@ -180,6 +178,8 @@ def _benchmark(args: argparse.Namespace) -> int:
     cameras = tuple(name.removesuffix(IMAGE_SUFFIX) for name in seen)
     image_size = next(iter(seen.values()), [128])[0]
     arena = _arena(args, cameras, image_size, config.shifts)
+    for folder, of_folder in zip(folders, loaded, strict=True):
+        _note_other_task("benchmark", folder, of_folder.record.tasks, arena.task)
     result = run_benchmark(contestants, arena, shifts, config, args.out, args.workers)
     print(markdown_table(result))
     print(f"\nresult: {args.out / RESULT_FILE}")
@@ -248,12 +248,12 @@ def _rollout(args: argparse.Namespace) -> int:
     if args.image_size < 1:
         raise InputError(f"--image-size: expected at least 1 pixel, got {args.image_size}")
     loaded = load_any_policy(args.policy, choose_device(args.device))
-    _note_other_task("rollout", args.policy, loaded.record.tasks, args.task)
     sizes = {name: shape[0] for name, shape in loaded.policy.spec.images.items()}
     filmed = f"{args.camera}{IMAGE_SUFFIX}"
     cameras = tuple(name.removesuffix(IMAGE_SUFFIX) for name in dict.fromkeys([*sizes, filmed]))
     image_size = next(iter(sizes.values()), args.image_size)
     arena = _arena(args, cameras, image_size, ShiftStrengths())
+    _note_other_task("rollout", args.policy, loaded.record.tasks, arena.task)
     seeds = range(args.seed, args.seed + args.episodes)
     watch(args.policy.resolve().name, loaded.policy, arena, args.shift, seeds, filmed, args.out, window=args.window)
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cosmos_engine.data import CameraPasses, Episode
-from cosmos_engine.sim.environment import CameraFrame
+from cosmos_engine.sim.environment import CameraFrame, stacked
 from cosmos_engine.sim.experts import Expert
 from cosmos_engine.sim.tabletop import TabletopEnvironment
 
@@ -69,13 +69,4 @@ def render_states(environment: TabletopEnvironment, states: Sequence[np.ndarray]
         environment.set_state(state)
         for camera, of_camera in frames.items():
             of_camera.append(environment.render_passes(camera))
-    return {
-        camera: CameraPasses(
-            rgb=np.stack([frame.rgb for frame in of_camera]),
-            depth_m=np.stack([frame.depth_m for frame in of_camera]),
-            instance=np.stack([frame.instance for frame in of_camera]),
-            intrinsics_px=of_camera[0].intrinsics_px,
-            world_from_camera=np.stack([frame.world_from_camera for frame in of_camera]),
-        )
-        for camera, of_camera in frames.items()
-    }
+    return {camera: stacked(of_camera) for camera, of_camera in frames.items()}

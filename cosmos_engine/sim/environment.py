@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt16
 
-from cosmos_engine.data.episode import InstanceLabel
+from cosmos_engine.data.episode import CameraPasses, InstanceLabel
 
 Observation = Mapping[str, np.ndarray]
 """Low-dimensional float32 vectors and, with cameras on, `<camera>_image` uint8 (h, w, 3); robomimic's names."""
@@ -52,6 +52,17 @@ class CameraFrame:
     instance: UInt16[np.ndarray, "h w"]
     intrinsics_px: Float64[np.ndarray, "3 3"]
     world_from_camera: Float64[np.ndarray, "4 4"]
+
+
+def stacked(frames: Sequence[CameraFrame]) -> CameraPasses:
+    """Return one camera's frames as an episode's passes; the lens is the first frame's."""
+    return CameraPasses(
+        rgb=np.stack([frame.rgb for frame in frames]),
+        depth_m=np.stack([frame.depth_m for frame in frames]),
+        instance=np.stack([frame.instance for frame in frames]),
+        intrinsics_px=frames[0].intrinsics_px,
+        world_from_camera=np.stack([frame.world_from_camera for frame in frames]),
+    )
 
 
 @dataclass(frozen=True)

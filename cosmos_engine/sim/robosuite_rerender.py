@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from cosmos_engine.data import CameraPasses, Episode, RecordingWriter
+from cosmos_engine.data import Episode, RecordingWriter
 from cosmos_engine.errors import InputError
-from cosmos_engine.sim.environment import CameraFrame
+from cosmos_engine.sim.environment import CameraFrame, stacked
 from cosmos_engine.sim.robosuite_environment import CAMERAS, ROBOSUITE_TASKS, STEP_HZ, RobosuiteEnvironment
 
 SOURCE = "robosuite"
@@ -121,16 +121,7 @@ def _episode(environment: RobosuiteEnvironment, demo: h5py.Group, index: int, en
         rewards=rewards,
         dones=np.arange(len(states)) == len(states) - 1,
         observations={name: np.stack([frame[name] for frame in observations]) for name in observations[0]},
-        cameras={
-            camera: CameraPasses(
-                rgb=np.stack([frame.rgb for frame in of_camera]),
-                depth_m=np.stack([frame.depth_m for frame in of_camera]),
-                instance=np.stack([frame.instance for frame in of_camera]),
-                intrinsics_px=of_camera[0].intrinsics_px,
-                world_from_camera=np.stack([frame.world_from_camera for frame in of_camera]),
-            )
-            for camera, of_camera in frames.items()
-        },
+        cameras={camera: stacked(of_camera) for camera, of_camera in frames.items()},
         labels=environment.labels,
         success=success or bool((rewards > 0).any()),
         seed=index,

@@ -34,7 +34,7 @@ from tqdm import tqdm
 from cosmos_engine.data import CameraPasses, InstanceLabel, make_folder, write_file
 from cosmos_engine.errors import InputError
 from cosmos_engine.sim.appearance import Appearance, sample_appearance
-from cosmos_engine.sim.environment import CameraFrame
+from cosmos_engine.sim.environment import stacked
 from cosmos_engine.transfer.prompt import SceneWords, scene_prompt
 
 if TYPE_CHECKING:  # MuJoCo is needed to render only, not to read a pool
@@ -330,17 +330,7 @@ def _group_clips(
             for state in states[start : start + config.frames]:
                 environment.set_state(state)
                 frames.append(environment.render_passes(camera))
-            yield _stacked(frames), words
-
-
-def _stacked(frames: Sequence[CameraFrame]) -> CameraPasses:
-    return CameraPasses(
-        np.stack([frame.rgb for frame in frames]),
-        np.stack([frame.depth_m for frame in frames]),
-        np.stack([frame.instance for frame in frames]),
-        frames[0].intrinsics_px,
-        np.stack([frame.world_from_camera for frame in frames]),
-    )
+            yield stacked(frames), words
 
 
 def _expert_states(environment: TabletopEnvironment, rng: np.random.Generator, frames: int) -> list[np.ndarray]:
