@@ -249,6 +249,7 @@ def _figures(dataset: Dataset, outcome: Outcome, provenance: Provenance) -> tupl
     if outcome.tries:
         share = f"{100 * outcome.accepted / outcome.tries:.0f} %"
         figures.append(Figure(share, "yield", f"{outcome.accepted} accepted of {outcome.tries} tries"))
+    assert provenance.certificate is not None  # of a dataset, which has one or none that could be checked
     figures.append(Figure(provenance.certificate, "certificate", provenance.certificate_note))
     return tuple(figures)
 

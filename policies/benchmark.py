@@ -24,10 +24,10 @@ from cosmos_engine.config import nearest
 from cosmos_engine.data.atomic import make_folder, remove_temporaries, write_file
 from cosmos_engine.data.lock import take_folder
 from cosmos_engine.errors import InputError
-from cosmos_engine.report.benchmark import SEQUENTIAL_MARK, SEQUENTIAL_NOTE
 from cosmos_engine.report.video import encode_mp4
 from cosmos_engine.sim.environment import Environment
 from cosmos_engine.sim.strengths import ShiftStrengths
+from policies.benchmark_result import with_pairs, write_result
 from policies.intervals import confidence_sequence_95, wilson_95
 from policies.policy import Policy, check_environment
 from policies.rollout import EnvironmentPool, Outcome, Trial, run_trials
@@ -35,7 +35,6 @@ from policies.side_by_side import side_by_side
 from policies.stopping import decisive_trials
 
 BENCHMARK_SCHEMA = 1
-RESULT_FILE = "result.json"
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,9 @@ def run_benchmark(
     out: Path,
     workers: int = 1,
 ) -> dict[str, Any]:
-    """Run every policy under every shift, on the same seeds, and write result.json and videos under `out`.
+    """Run every policy under every shift, on the same seeds, and write the result and videos under `out`.
 
-    A finished cell is kept: the same command goes on with the missing ones.
+    A finished cell is kept: the same command goes on with the missing ones. Policies are compared with the first one.
 
     Args:
         contestants: the policies.
@@ -162,9 +161,9 @@ def run_benchmark(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),
             "config": asdict(config),
-            "cells": cells,
+            "cells": with_pairs(cells),
         }
-        write_file(out / RESULT_FILE, json.dumps(result, indent=2).encode())
+        write_result(result, out)
     finally:
         lock.release()
     return result
@@ -201,24 +200,6 @@ def summarize(
         ],
         "videos": list(videos),
     }
-
-
-def markdown_table(result: dict[str, Any]) -> str:
-    """Return the success rates as a Markdown table, one row per policy, one column per shift."""
-    shifts = list(dict.fromkeys(cell["shift"] for cell in result["cells"]))
-    rows: dict[str, dict[str, str]] = {cell["policy"]: {} for cell in result["cells"]}
-    for cell in result["cells"]:
-        rows[cell["policy"]][cell["shift"]] = _cell_text(cell)
-    lines = [
-        f"Success of {result['task']}, k/n finished trials with the Wilson 95 % interval",
-        "",
-        "| policy | " + " | ".join(shifts) + " |",
-        "|---" * (len(shifts) + 1) + "|",
-    ]
-    lines += [f"| {name} | " + " | ".join(cells[shift] for shift in shifts) + " |" for name, cells in rows.items()]
-    if any("sequence_95" in cell for cell in result["cells"]):
-        lines += ["", f"{SEQUENTIAL_MARK} {SEQUENTIAL_NOTE}"]
-    return "\n".join(lines)
 
 
 def versions() -> dict[str, str]:
@@ -361,16 +342,3 @@ def _is_done(path: Path, identity: dict[str, Any]) -> bool:
                 "choose another --out"
             )
     return True
-
-
-def _cell_text(cell: dict[str, Any]) -> str:
-    finished = cell["trials"] - cell["crashes"]
-    if cell["wilson_95"] is None:
-        text = f"none finished of {cell['trials']}"
-    else:
-        low, high = cell.get("sequence_95", cell["wilson_95"])
-        text = (
-            f"{cell['successes']}/{finished} = {100 * cell['success_rate']:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
-            + (SEQUENTIAL_MARK if "sequence_95" in cell else "")
-        )
-    return text + (f", {cell['crashes']} crashed" if cell["crashes"] else "")

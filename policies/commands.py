@@ -54,7 +54,8 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "policies",
         nargs="+",
         metavar="RUN",
-        help="folders of `cosmos-engine train`; the table names a policy by its folder. key=value changes the config",
+        help="folders of `cosmos-engine train`, named by their last part; the others are compared with the first, "
+        "trial by trial. key=value changes the config",
     )
     _add_environment(benchmark)
     benchmark.add_argument(
@@ -139,14 +140,8 @@ def _benchmark(args: argparse.Namespace) -> int:
     from cosmos_engine.device import choose_device
     from cosmos_engine.errors import InputError
     from cosmos_engine.sim.strengths import ShiftStrengths, overlaps
-    from policies.benchmark import (
-        RESULT_FILE,
-        BenchmarkConfig,
-        Contestant,
-        choose_shifts,
-        markdown_table,
-        run_benchmark,
-    )
+    from policies.benchmark import BenchmarkConfig, Contestant, choose_shifts, run_benchmark
+    from policies.benchmark_result import MARKDOWN_FILE, PAGE_FILE
     from policies.loading import load_any_policy
 
     if args.workers < 1:
@@ -180,9 +175,9 @@ def _benchmark(args: argparse.Namespace) -> int:
     arena = _arena(args, cameras, image_size, config.shifts)
     for folder, of_folder in zip(folders, loaded, strict=True):
         _note_other_task("benchmark", folder, of_folder.record.tasks, arena.task)
-    result = run_benchmark(contestants, arena, shifts, config, args.out, args.workers)
-    print(markdown_table(result))
-    print(f"\nresult: {args.out / RESULT_FILE}")
+    run_benchmark(contestants, arena, shifts, config, args.out, args.workers)
+    print((args.out / MARKDOWN_FILE).read_text(encoding="utf-8"))
+    print(f"result: {args.out / PAGE_FILE}")
     return 0
 
 

@@ -3,6 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
+
+from cosmos_engine.report.paired import Paired
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def compare(here: Mapping[Key, str], there: Mapping[Key, str], reference: str) -> Paired:
+    """Compare two arms over the trials that both finished.
+
+    Args:
+        here: trial -> "success", "failure" or "crash".
+        there: the same of the arm to compare with; what is in one of them alone does not count.
+        reference: name of that arm.
+    """
+    pairs = [
+        (outcome == "success", there[trial] == "success")
+        for trial, outcome in here.items()
+        if trial in there and "crash" not in (outcome, there[trial])
+    ]
+    only_here = sum(first and not second for first, second in pairs)
+    only_reference = sum(second and not first for first, second in pairs)
+    return Paired(reference, only_here, only_reference, mcnemar_exact(only_here, only_reference))
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:

@@ -10,14 +10,15 @@ from pathlib import Path
 from cosmos_engine.data.atomic import write_file
 from cosmos_engine.errors import InputError
 from cosmos_engine.report.benchmark import Cell, read_benchmark
+from cosmos_engine.report.paired import Paired
 from cosmos_engine.report.study import StudyCell, StudyPage, StudyTable, Target, chart, write_study_page
-from policies.benchmark import RESULT_FILE
+from policies.benchmark_result import RESULT_FILE
 from policies.intervals import wilson_95
-from policies.paired_test import mcnemar_exact
+from policies.paired_test import compare
 from policies.study import StudyConfig, benchmark_folder, plan_study
 
 STUDY_KIND = "cosmos-engine/study"
-STUDY_SCHEMA = 1
+STUDY_SCHEMA = 2
 
 Outcomes = Mapping[tuple[int, int], str]
 """(training seed, trial seed) -> "success", "failure" or "crash"."""
@@ -94,7 +95,14 @@ def _table(config: StudyConfig, out: Path, task: str) -> StudyTable:
     }
     reference = outcomes.get(config.reference, {})
     cells = tuple(
-        _cell(arm, shift, found, None if arm == config.reference else reference.get(shift))
+        _cell(
+            arm,
+            shift,
+            found,
+            compare(found, reference[shift], config.reference)
+            if arm != config.reference and shift in reference
+            else None,
+        )
         for arm, by_shift in outcomes.items()
         for shift, found in by_shift.items()
     )
@@ -107,18 +115,9 @@ def _outcomes(cells: Sequence[tuple[int, Cell]]) -> Outcomes:
     return {(seed, trial): outcome for seed, cell in cells for trial, outcome in cell.outcomes.items()}
 
 
-def _cell(arm: str, shift: str, found: Outcomes, reference: Outcomes | None) -> StudyCell:
+def _cell(arm: str, shift: str, found: Outcomes, paired: Paired | None) -> StudyCell:
     finished = [outcome for outcome in found.values() if outcome != "crash"]
     successes = finished.count("success")
-    only_here = only_reference = None
-    if reference is not None:
-        pairs = [
-            (outcome == "success", reference[trial] == "success")
-            for trial, outcome in found.items()
-            if trial in reference and "crash" not in (outcome, reference[trial])
-        ]
-        only_here = sum(here and not there for here, there in pairs)
-        only_reference = sum(there and not here for here, there in pairs)
     return StudyCell(
         arm=arm,
         shift=shift,
@@ -127,9 +126,7 @@ def _cell(arm: str, shift: str, found: Outcomes, reference: Outcomes | None) -> 
         crashes=len(found) - len(finished),
         rate=successes / len(finished) if finished else None,
         wilson_95=wilson_95(successes, len(finished)),
-        only_here=only_here,
-        only_reference=only_reference,
-        p_value=None if only_here is None or only_reference is None else mcnemar_exact(only_here, only_reference),
+        paired=paired,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_engine.errors import InputError
+from cosmos_engine.report.paired import SIGNIFICANT, Paired
 
 SCHEMA = 1
 KIND = "cosmos-engine/benchmark"
@@ -17,6 +18,10 @@ SEQUENTIAL_MARK = "†"
 SEQUENTIAL_NOTE = (
     "sequential: trials ended as soon as the rate was known well enough; the interval is a confidence sequence, which "
     "allows for that"
+)
+PAIRED_NOTE = (
+    f"trials won (+) that it lost and lost (−) that it won, from the same starts, with McNemar's exact test; ▲ ▼ where "
+    f"p < {SIGNIFICANT}, a test a cell, not corrected for their number"
 )
 
 
@@ -36,6 +41,8 @@ class Cell:
         outcomes: seed -> "success", "failure" or "crash".
         videos: rollout videos, resolved against the JSON file's folder.
         sequence_95: 95 % confidence sequence of the rate, where the trials were allowed to end early.
+        paired: compared with the benchmark's first policy in the same trials; None for that policy, and where the
+            trials were allowed to end early.
     """
 
     policy: str
@@ -49,6 +56,7 @@ class Cell:
     outcomes: Mapping[int, str]
     videos: tuple[Path, ...]
     sequence_95: tuple[float, float] | None = None
+    paired: Paired | None = None
 
     @property
     def interval_95(self) -> tuple[float, float] | None:
@@ -127,6 +135,16 @@ def _cell(cell: Mapping[str, Any], folder: Path) -> Cell:
         outcomes={int(outcome["seed"]): str(outcome["outcome"]) for outcome in cell["outcomes"]},
         videos=tuple(folder / str(video) for video in cell["videos"]),
         sequence_95=_interval(cell, "sequence_95") if "sequence_95" in cell else None,
+        paired=_paired(cell["paired"]) if "paired" in cell else None,
+    )
+
+
+def _paired(content: Mapping[str, Any]) -> Paired:
+    return Paired(
+        reference=str(content["reference"]),
+        only_here=int(content["only_here"]),
+        only_reference=int(content["only_reference"]),
+        p_value=float(content["p_value"]),
     )
 
 

@@ -156,7 +156,7 @@ class Provenance:
         versions: software -> version.
         commands: the commands that made it, in order.
         config: the configuration as YAML text; empty for none.
-        certificate: state of the dataset's certificate.
+        certificate: state of the dataset's certificate; None where the page is of no dataset.
         certificate_note: what was verified, or the first difference.
         signature: state of the certificate's signature.
         signature_note: by which key, or how to check it.
@@ -165,7 +165,7 @@ class Provenance:
     versions: Mapping[str, str] = field(default_factory=dict)
     commands: tuple[str, ...] = ()
     config: str = ""
-    certificate: CertificateVerdict = "not checked"
+    certificate: CertificateVerdict | None = None
     certificate_note: str = ""
     signature: SignatureState = "none"
     signature_note: str = ""

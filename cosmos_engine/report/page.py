@@ -16,7 +16,7 @@ from cosmos_engine.data.atomic import atomic_file
 from cosmos_engine.report.content import ReportInput
 from cosmos_engine.report.outcome_view import outcome_view
 from cosmos_engine.report.variant_views import GroupView, group_view, hero_view
-from cosmos_engine.report.views import demo_view, sequential_note, table_views
+from cosmos_engine.report.views import demo_view, paired_note, sequential_note, table_views
 
 SCRIPTS = ("sync.js", "marks.js")
 
@@ -69,6 +69,7 @@ def report_parts(report: ReportInput) -> Iterator[str]:
         sizes=sizes,
         tables=table_views(report.benchmarks),
         sequential_note=sequential_note(report.benchmarks),
+        paired_note=paired_note(report.benchmarks),
         # Our own files, which hold no closing tag; everything else stays escaped.
         style=Markup(style),
         script=Markup(script),

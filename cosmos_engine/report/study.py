@@ -12,9 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cosmos_engine.data.atomic import write_file
+from cosmos_engine.report.paired import Paired
 
-SIGNIFICANT = 0.05
-"""p-value of McNemar's test below which a cell is marked as better or worse than the reference."""
 # Okabe and Ito's colours, which people with colour blindness tell apart.
 COLORS = ("#5b6270", "#b8860b", "#56b4e9", "#cc79a7", "#009e73", "#d55e00", "#0072b2", "#8a6d00")
 PLOT_WIDTH, PLOT_HEIGHT = 1180.0, 210.0
@@ -33,9 +32,7 @@ class StudyCell:
         crashes: trials that broke; in no rate.
         rate: successes / finished; None where none finished.
         wilson_95: its 95 % interval; None where none finished.
-        only_here: trials in which this arm succeeded and the reference did not; None for the reference itself.
-        only_reference: the reverse.
-        p_value: McNemar's exact test of the two counts; None for the reference.
+        paired: compared with the reference; None for the reference itself.
     """
 
     arm: str
@@ -45,18 +42,12 @@ class StudyCell:
     crashes: int
     rate: float | None
     wilson_95: tuple[float, float] | None
-    only_here: int | None
-    only_reference: int | None
-    p_value: float | None
+    paired: Paired | None
 
     @property
     def mark(self) -> str:
         """An arrow where the difference from the reference is significant, else nothing."""
-        if self.p_value is None or self.p_value >= SIGNIFICANT:
-            return ""
-        assert self.only_here is not None
-        assert self.only_reference is not None
-        return "▲" if self.only_here > self.only_reference else "▼"
+        return self.paired.mark if self.paired else ""
 
 
 @dataclass(frozen=True)

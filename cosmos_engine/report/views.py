@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cosmos_engine.data.episode import CameraPasses
-from cosmos_engine.report.benchmark import SEQUENTIAL_MARK, SEQUENTIAL_NOTE, Benchmark, Cell
+from cosmos_engine.report.benchmark import PAIRED_NOTE, SEQUENTIAL_MARK, SEQUENTIAL_NOTE, Benchmark, Cell
 from cosmos_engine.report.clips import Clip, data_uri
 from cosmos_engine.report.colour import Rgb, depth_range_m, depth_to_rgb, instance_palette, instance_to_rgb, turbo
 from cosmos_engine.report.content import RecordedDemo
@@ -89,6 +89,7 @@ class CellView:
     high_percent: float
     crashes: int
     mean_steps: str
+    paired: str
     rollouts: tuple[RolloutView, ...]
     rollouts_left_out: int
 
@@ -99,6 +100,8 @@ class TableView:
 
     task: str
     created: str
+    references: tuple[str, ...]
+    """Policies that others are compared with."""
     shifts: tuple[tuple[str, tuple[CellView, ...]], ...]
 
 
@@ -143,7 +146,9 @@ def table_views(benchmarks: Iterable[Benchmark]) -> tuple[TableView, ...]:
         for cell in (cell for benchmark in results for cell in benchmark.cells):
             shifts.setdefault(cell.shift, []).append(_cell_view(cell))
         rows = tuple((shift, tuple(cells)) for shift, cells in shifts.items())
-        tables.append(TableView(task, ", ".join(benchmark.created for benchmark in results), rows))
+        created = ", ".join(benchmark.created for benchmark in results)
+        compared = [cell.paired.reference for benchmark in results for cell in benchmark.cells if cell.paired]
+        tables.append(TableView(task, created, tuple(dict.fromkeys(compared)), rows))
     return tuple(tables)
 
 
@@ -151,6 +156,12 @@ def sequential_note(benchmarks: Iterable[Benchmark]) -> str:
     """Return what the mark on an interval means; nothing where there is none."""
     is_marked = any(cell.sequence_95 for benchmark in benchmarks for cell in benchmark.cells)
     return f"{SEQUENTIAL_MARK} {SEQUENTIAL_NOTE}" if is_marked else ""
+
+
+def paired_note(benchmarks: Iterable[Benchmark]) -> str:
+    """Return what a comparison says; nothing where there is none."""
+    is_compared = any(cell.paired for benchmark in benchmarks for cell in benchmark.cells)
+    return f"Against another policy: {PAIRED_NOTE}" if is_compared else ""
 
 
 def _camera_view(
@@ -187,6 +198,7 @@ def _cell_view(cell: Cell) -> CellView:
         high_percent=100 * high,
         crashes=cell.crashes,
         mean_steps="–" if cell.mean_steps_to_success is None else f"{cell.mean_steps_to_success:.0f}",
+        paired=f"{cell.paired.text} {cell.paired.mark}".rstrip() if cell.paired else "",
         rollouts=tuple(_rollout_view(path, cell) for path in cell.videos[:ROLLOUTS_PER_CELL]),
         rollouts_left_out=max(0, len(cell.videos) - ROLLOUTS_PER_CELL),
     )

@@ -135,7 +135,8 @@ def _benchmark(args: argparse.Namespace) -> int:
     from isaac_ext.outside.environment import IsaacArena, as_seen_by
     from isaac_ext.outside.generate import GenerateConfig
     from isaac_ext.outside.isaac_sim import find_isaac_sim
-    from policies.benchmark import BenchmarkConfig, Contestant, choose_shifts, markdown_table, run_benchmark
+    from policies.benchmark import BenchmarkConfig, Contestant, choose_shifts, run_benchmark
+    from policies.benchmark_result import MARKDOWN_FILE
     from policies.checkpoint import load_policy
 
     overrides = [text for text in args.policies if "=" in text] + args.overrides
@@ -162,7 +163,8 @@ def _benchmark(args: argparse.Namespace) -> int:
     # Where the policies differ in what they see, `run_benchmark` names the one that does not fit.
     scene = as_seen_by(contestants[0].policy.spec, scene)
     arena = IsaacArena(find_isaac_sim(args.isaac_path), scene, config.shifts)
-    print(markdown_table(run_benchmark(contestants, arena, shifts, config, args.out)))
+    run_benchmark(contestants, arena, shifts, config, args.out)
+    print((args.out / MARKDOWN_FILE).read_text(encoding="utf-8"))
     return 0
 
 

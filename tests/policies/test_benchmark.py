@@ -14,7 +14,8 @@ import pytest
 from cosmos_engine.config import load_config
 from cosmos_engine.errors import InputError
 from cosmos_engine.report.benchmark import read_benchmark
-from policies.benchmark import BenchmarkConfig, Contestant, choose_shifts, markdown_table, run_benchmark, summarize
+from policies.benchmark import BenchmarkConfig, Contestant, choose_shifts, run_benchmark, summarize
+from policies.benchmark_result import write_result
 from policies.policy import PolicySpec
 from policies.rollout import Trial
 
@@ -79,9 +80,47 @@ def test_success_is_counted_per_policy_and_shift(arena: SquareArena, tmp_path: P
     result = run_benchmark([_contestant("a"), _contestant("b")], arena, ["dark", "bright"], CONFIG, tmp_path)
     rates = {(cell["policy"], cell["shift"]): cell["success_rate"] for cell in result["cells"]}
     assert rates == {("a", "dark"): 1.0, ("a", "bright"): 0.0, ("b", "dark"): 1.0, ("b", "bright"): 0.0}
-    table = markdown_table(result)
-    assert "| a | 6/6 = 100 % [61, 100] | 0/6 = 0 % [0, 39] |" in table
-    assert "| b | 6/6 = 100 % [61, 100] | 0/6 = 0 % [0, 39] |" in table
+    table = (tmp_path / "result.md").read_text(encoding="utf-8")
+    assert "| shift | a | b |" in table
+    assert "| dark | 6/6 = 100 % [61, 100] | 6/6 = 100 % [61, 100] |" in table
+    assert "| bright | 0/6 = 0 % [0, 39] | 0/6 = 0 % [0, 39] |" in table
+
+
+def test_policies_are_compared_with_the_first_trial_by_trial(point_mass: Callable[..., Any], tmp_path: Path) -> None:
+    class Blind(DarknessSeeker):
+        """Act in any light."""
+
+        def act(self, observations: Mapping[str, np.ndarray], rngs: Sequence[np.random.Generator]) -> np.ndarray:
+            dark = {**observations, "agentview_image": np.zeros_like(observations["agentview_image"])}
+            return super().act(dark, rngs)
+
+    arena = SquareArena(point_mass, crash_seeds=frozenset({101}))
+    contestants = [_contestant("first"), _contestant("blind", Blind())]
+    config = replace(CONFIG, trials=9)
+    cells = run_benchmark(contestants, arena, ["dark", "bright"], config, tmp_path)["cells"]
+    paired = {(cell["policy"], cell["shift"]): cell.get("paired") for cell in cells}
+    equal = {"reference": "first", "only_here": 0, "only_reference": 0, "p_value": 1.0}
+    assert paired["first", "dark"] is paired["first", "bright"] is None
+    assert paired["blind", "dark"] == equal
+    assert paired["blind", "bright"] == equal | {"only_here": 8, "p_value": 2 / 2**8}  # what crashed is in no pair
+    table = (tmp_path / "result.md").read_text(encoding="utf-8")
+    assert "| bright | 0/8 = 0 % [0, 32], 1 crashed | 9/9 = 100 % [70, 100] ▲ |" in table
+    assert "| bright | +8 −0, p = 0.0078 |" in table
+    assert "Against first: " in table
+    page = (tmp_path / "result.html").read_text(encoding="utf-8")
+    assert "Against first" in page
+    assert "+8 −0, p = 0.0078 ▲" in page
+    assert page.count("data:video/mp4") == 4
+    read = {(cell.policy, cell.shift): cell.paired for cell in read_benchmark(tmp_path / "result.json").cells}
+    assert read["first", "bright"] is None
+    assert (pair := read["blind", "bright"])
+    assert pair.mark == "▲"
+
+
+def test_one_policy_is_compared_with_none(arena: SquareArena, tmp_path: Path) -> None:
+    run_benchmark([_contestant()], arena, ["dark"], CONFIG, tmp_path)
+    for name in ("result.md", "result.html"):
+        assert "Against" not in (tmp_path / name).read_text(encoding="utf-8")
 
 
 def test_result_is_what_the_report_reads(arena: SquareArena, tmp_path: Path) -> None:
@@ -131,17 +170,18 @@ def test_crashes_are_counted_apart_from_failures(point_mass: Callable[..., Any],
     crashed = [outcome for outcome in cell["outcomes"] if outcome["outcome"] == "crash"]
     assert [outcome["seed"] for outcome in crashed] == [101, 102]
     assert crashed[0]["error"] == "RuntimeError: the solver diverged"
-    assert "0/4 = 0 % [0, 49], 2 crashed" in markdown_table(result)
+    assert "0/4 = 0 % [0, 49], 2 crashed" in (tmp_path / "result.md").read_text(encoding="utf-8")
 
 
-def test_no_finished_trial_has_no_rate() -> None:
+def test_no_finished_trial_has_no_rate(tmp_path: Path) -> None:
     trials = [Trial(seed, "crash", 0, "RuntimeError: x") for seed in range(3)]
     cell = summarize(_contestant(), "dark", trials, [])
     assert cell["success_rate"] is None
     assert cell["wilson_95"] is None
     assert cell["mean_steps_to_success"] is None
-    table = markdown_table({"task": "reach", "cells": [cell]})
-    assert "none finished of 3, 3 crashed" in table
+    about = {"kind": "cosmos-engine/benchmark", "schema": 1, "task": "reach", "created": "x", "versions": {}}
+    write_result(about | {"config": {}, "cells": [cell]}, tmp_path)
+    assert "none finished of 3, 3 crashed" in (tmp_path / "result.md").read_text(encoding="utf-8")
 
 
 def test_finished_cells_are_kept_and_missing_ones_made(arena: SquareArena, tmp_path: Path) -> None:
@@ -197,8 +237,8 @@ def test_cells_that_may_end_early_do_so_by_their_first_seeds_and_say_so(
     arena: SquareArena, tmp_path: Path, environments: int
 ) -> None:
     config = replace(CONFIG, trials=60, environments=environments, stop_half_width=0.2)
-    result = run_benchmark([_contestant()], arena, ["dark", "bright"], config, tmp_path)
-    dark, bright = result["cells"]
+    result = run_benchmark([_contestant(), _contestant("other")], arena, ["dark", "bright"], config, tmp_path)
+    dark, bright = result["cells"][:2]
     # Of n successes or n failures the sequence leaves out 1 / (20 (n + 1)) ** (1 / n): 0.59 of 10, 0.61 of 11.
     for cell in (dark, bright):
         assert [outcome["seed"] for outcome in cell["outcomes"]] == list(range(100, 111))
@@ -206,7 +246,8 @@ def test_cells_that_may_end_early_do_so_by_their_first_seeds_and_say_so(
         assert high - low <= 0.4
         assert high - low > cell["wilson_95"][1] - cell["wilson_95"][0]
     assert dark["successes"] == 11
-    table = markdown_table(result)
+    assert all("paired" not in cell for cell in result["cells"])
+    table = (tmp_path / "result.md").read_text(encoding="utf-8")
     assert "11/11 = 100 % [61, 100]†" in table
     assert "† sequential: trials ended as soon as" in table
     read = read_benchmark(tmp_path / "result.json").cells[0]
@@ -218,7 +259,7 @@ def test_cells_that_may_end_early_do_so_by_their_first_seeds_and_say_so(
 def test_cells_without_an_early_end_are_not_marked(arena: SquareArena, tmp_path: Path) -> None:
     result = run_benchmark([_contestant()], arena, ["dark"], CONFIG, tmp_path)
     assert "sequence_95" not in result["cells"][0]
-    assert "†" not in markdown_table(result)
+    assert "†" not in (tmp_path / "result.md").read_text(encoding="utf-8")
     read = read_benchmark(tmp_path / "result.json").cells[0]
     assert (read.sequence_95, read.interval_95) == (None, read.wilson_95)
 

@@ -16,6 +16,7 @@ import pytest
 
 from cosmos_engine.config import config_folder, load_config
 from cosmos_engine.errors import InputError
+from cosmos_engine.report.paired import Paired
 from policies import study_run
 from policies.study import (
     StudyArm,
@@ -290,13 +291,15 @@ def test_cells_pool_training_seeds_and_pair_trials_with_the_reference(tmp_path: 
     reference, here = table.cell("originals", "vanilla"), table.cell("both", "vanilla")
     assert reference is not None
     assert here is not None
-    assert (reference.successes, reference.finished, reference.crashes, reference.p_value) == (5, 7, 1, None)
+    assert (reference.successes, reference.finished, reference.crashes, reference.paired) == (5, 7, 1, None)
     # Pairs without a crash: seed 0 gains trial 3; seed 1 loses trial 0 and gains trial 3; trial 2 crashed there.
-    assert (here.successes, here.finished, here.only_here, here.only_reference) == (7, 8, 2, 1)
+    assert (here.successes, here.finished) == (7, 8)
+    assert here.paired == Paired("originals", 2, 1, 1.0)
     assert here.mark == ""
     background = table.cell("both", "background")
     assert background is not None
-    assert (background.only_here, background.only_reference, background.mark) == (6, 0, "▲")
+    assert background.paired == Paired("originals", 6, 0, 2 / 2**6)
+    assert background.mark == "▲"
     assert table.cell("one", "vanilla") is None
     assert [(target.shift, target.met) for target in table.targets] == [("vanilla", True), ("background", True)]
 

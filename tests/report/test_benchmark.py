@@ -59,6 +59,12 @@ def test_a_benchmark_is_read_whole(tmp_path: Path) -> None:
         ({"wilson_95": [0.5]}, r"expected \[low, high\]"),
         ({"sequence_95": [0.8, 1.0]}, "sequence_95: expected an interval around 0.7500"),
         ({"sequence_95": [0.5, 0.8, 1.0]}, r"sequence_95: expected \[low, high\]"),
+        (
+            {"paired": {"reference": "a", "only_here": 1, "only_reference": -1, "p_value": 1.0}},
+            "paired: expected counts",
+        ),
+        ({"paired": {"reference": "a", "only_here": 1, "only_reference": 1}}, "no key 'p_value'"),
+        ({"paired": [1, 1]}, "wrong type"),
         ({"trials": "ten"}, "wrong type"),
         ({"trials": float("inf")}, "wrong type"),
         ({"outcomes": [{"outcome": "success"}]}, "no key 'seed'"),
