@@ -1,4 +1,4 @@
-"""The tables of docs/results.md are those of the outcomes that are committed beside them."""
+"""The tables of the docs are those of the outcomes that are committed beside them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from cosmos_engine.config import config_folder, load_config
+from cosmos_engine.report.benchmark import read_benchmark
+from policies.benchmark_result import markdown as benchmark_markdown
 from policies.study import StudyConfig
 from policies.study_result import markdown, read_tables
 
@@ -38,3 +40,12 @@ def test_every_line_of_the_tables_stands_in_the_docs(task: str) -> None:
     rows = [line for line in markdown(config, [table]).splitlines() if line.startswith("| ")]
     assert len(rows) > len(table.shifts) > 10
     assert [row for row in rows if row not in docs] == []
+
+
+@pytest.mark.parametrize(("folder", "page"), [("dppo_stack", "results.md"), ("robosuite_line", "robosuite.md")])
+def test_every_success_of_a_benchmark_stands_in_the_docs(folder: str, page: str) -> None:
+    benchmark = read_benchmark(ROOT / "benchmarks" / "results" / folder / "result.json")
+    docs = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+    rows = [line for line in benchmark_markdown(benchmark).splitlines() if line.startswith("| ") and "[" in line]
+    assert len(rows) == len({cell.shift for cell in benchmark.cells}) >= 4
+    assert [row for row in rows if not any(line.startswith(row) for line in docs)] == []
