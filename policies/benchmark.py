@@ -293,6 +293,8 @@ def _check(contestants: Sequence[Contestant], seeds: range, config: BenchmarkCon
             raise InputError(f"{key}: expected at least {least}, got {getattr(config, key)}")
     if config.stop_half_width is not None and not 0.0 < config.stop_half_width < 0.5:
         raise InputError(f"stop_half_width: expected a number between 0 and 0.5, got {config.stop_half_width}")
+    if not contestants:
+        raise InputError("policies: expected at least one, the folder of a run")
     names = [contestant.name for contestant in contestants]
     for contestant in contestants:
         if names.count(contestant.name) > 1:

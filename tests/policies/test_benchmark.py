@@ -309,6 +309,12 @@ def test_two_policies_of_one_name_are_refused(arena: SquareArena, tmp_path: Path
         run_benchmark([_contestant(), _contestant()], arena, ["dark"], CONFIG, tmp_path)
 
 
+def test_a_benchmark_of_no_policy_is_refused(arena: SquareArena, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="policies: expected at least one, the folder of a run"):
+        run_benchmark([], arena, ["dark"], CONFIG, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_shifts_are_chosen_by_name() -> None:
     known = ("vanilla", "table_texture", "everything")
     assert choose_shifts("all", known) == ["vanilla", "table_texture", "everything"]
