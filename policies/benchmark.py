@@ -146,9 +146,9 @@ def run_benchmark(
                 for cell in missing:
                     bench.do(cell)
         elif missing:
-            done = side_by_side(open_bench, missing, workers)
-            for _ in tqdm(done, total=len(missing), desc="benchmark", unit="cell"):
-                pass
+            with closing(side_by_side(open_bench, missing, workers)) as done:  # whatever ends this stops the workers
+                for _ in tqdm(done, total=len(missing), desc="benchmark", unit="cell"):
+                    pass
         cells = [
             json.loads(_cell_path(out, contestant, shift).read_text(encoding="utf-8"))["cell"]
             for contestant in contestants

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
@@ -29,7 +29,7 @@ _bench: Bench[Any] | None = None
 _stop: Event
 
 
-def side_by_side(open_bench: Callable[[], Bench[JobT]], jobs: Sequence[JobT], workers: int) -> Iterator[JobT]:
+def side_by_side(open_bench: Callable[[], Bench[JobT]], jobs: Sequence[JobT], workers: int) -> Generator[JobT]:
     """Have every job done by one of `workers` processes; yield a job when it is done, in any order.
 
     Whatever ends this early, Ctrl-C among it, stops the other jobs at their next check.
