@@ -33,7 +33,7 @@ class DiffusionPolicyConfig:
     observation_frames: int = 2
     horizon: int = 16
     action_chunk: int = 8  # actions executed of the horizon
-    image_size: int = 72  # pixels that windows are kept at
+    image_size: int = 64  # pixels that windows are kept at
     crop_size: int = 64  # pixels that the encoder sees: a random crop in training, the centre when acting
     random_shift: int = 0  # in training the image first grows by so many edge pixels a side (Yarats et al. 2021)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

@@ -41,7 +41,7 @@ class TrainConfig:
     updates: int = 5000
     batch_size: int = 32  # windows per update, of all processes together
     noises_per_window: int = 2  # noised copies of each window; more of them spare the encoders
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     weight_decay: float = 1e-6
     warmup_updates: int = 200
     ema_max_decay: float = 0.9999
