@@ -18,18 +18,26 @@ RESULTS = ROOT / "benchmarks" / "results"
 CONFIG = load_config(StudyConfig, config_folder() / "study" / "cpu.yaml")
 
 
+SEED_1 = dataclasses.replace(
+    CONFIG,
+    target_arm="",
+    training_seeds=[1],
+    arms={arm: CONFIG.arms[arm] for arm in (CONFIG.reference, CONFIG.target_arm)},
+)
+
+
 @pytest.mark.parametrize(
-    ("study", "task", "target_arm"),
+    ("study", "task", "config"),
     [
-        ("study_cpu", "lift", CONFIG.target_arm),
-        ("study_cpu", "stack", CONFIG.target_arm),
-        ("study_cpu_crops", "lift", ""),
+        ("study_cpu", "lift", CONFIG),
+        ("study_cpu", "stack", CONFIG),
+        ("study_cpu_seed1", "lift", SEED_1),
+        ("study_cpu_crops", "lift", dataclasses.replace(CONFIG, target_arm="")),
     ],
 )
-def test_every_line_of_the_tables_stands_in_the_docs(study: str, task: str, target_arm: str) -> None:
-    config = dataclasses.replace(CONFIG, target_arm=target_arm)
+def test_every_line_of_the_tables_stands_in_the_docs(study: str, task: str, config: StudyConfig) -> None:
     (table,) = read_tables(config, RESULTS / study, [task])
-    assert len(table.cells) == len(CONFIG.arms) * len(table.shifts)
+    assert len(table.cells) == len(config.arms) * len(table.shifts)
     assert all(cell.finished == CONFIG.trials for cell in table.cells)
     docs = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
     rows = [line for line in markdown(config, [table]).splitlines() if line.startswith("| ")]
@@ -38,7 +46,13 @@ def test_every_line_of_the_tables_stands_in_the_docs(study: str, task: str, targ
 
 
 @pytest.mark.parametrize(
-    ("folder", "page"), [("dppo_lift", "results.md"), ("dppo_stack", "results.md"), ("robosuite_line", "robosuite.md")]
+    ("folder", "page"),
+    [
+        ("dppo_lift", "results.md"),
+        ("dppo_stack", "results.md"),
+        ("robosuite_line", "robosuite.md"),
+        ("train_defaults", "policies.md"),
+    ],
 )
 def test_every_success_of_a_benchmark_stands_in_the_docs(folder: str, page: str) -> None:
     benchmark = read_benchmark(RESULTS / folder / "result.json")
