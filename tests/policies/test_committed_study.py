@@ -51,6 +51,7 @@ def test_every_line_of_the_tables_stands_in_the_docs(study: str, task: str, conf
         ("dppo_lift", "results.md"),
         ("dppo_stack", "results.md"),
         ("robosuite_line", "robosuite.md"),
+        ("stack_updates", "results.md"),
         ("train_defaults", "policies.md"),
     ],
 )
