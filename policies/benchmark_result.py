@@ -62,14 +62,18 @@ def markdown(benchmark: Benchmark) -> str:
     return "\n\n".join(blocks)
 
 
-def _table(cells: Sequence[Cell], text: Callable[[Cell], str]) -> str:
-    policies = list(dict.fromkeys(cell.policy for cell in cells))
-    by_shift: dict[str, dict[str, str]] = {}
-    for cell in cells:
-        by_shift.setdefault(cell.shift, {})[cell.policy] = text(cell)
-    rows = [" | ".join([shift, *(texts[policy] for policy in policies)]) for shift, texts in by_shift.items()]
-    header = [f"| shift | {' | '.join(policies)} |", "|---" * (len(policies) + 1) + "|"]
+def shift_table(shifts: Sequence[str], columns: Sequence[str], text: Callable[[str, str], str]) -> str:
+    """Return a Markdown table: a row for each shift, a column for each policy or arm, `text(column, shift)` in each."""
+    rows = [" | ".join([shift, *(text(column, shift) for column in columns)]) for shift in shifts]
+    header = [f"| shift | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     return "\n".join([*header, *(f"| {row} |" for row in rows)])
+
+
+def _table(cells: Sequence[Cell], text: Callable[[Cell], str]) -> str:
+    texts = {(cell.policy, cell.shift): text(cell) for cell in cells}
+    policies = list(dict.fromkeys(policy for policy, _ in texts))
+    shifts = list(dict.fromkeys(shift for _, shift in texts))
+    return shift_table(shifts, policies, lambda policy, shift: texts[policy, shift])
 
 
 def _success(cell: Cell) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from cosmos_engine.data.atomic import write_file
@@ -12,7 +13,7 @@ from cosmos_engine.errors import InputError
 from cosmos_engine.report.benchmark import Cell, read_benchmark
 from cosmos_engine.report.paired import Paired
 from cosmos_engine.report.study import StudyCell, StudyPage, StudyTable, Target, chart, write_study_page
-from policies.benchmark_result import RESULT_FILE
+from policies.benchmark_result import RESULT_FILE, shift_table
 from policies.intervals import wilson_95
 from policies.paired_test import compare
 from policies.study import StudyConfig, benchmark_folder, plan_study
@@ -58,16 +59,8 @@ def markdown(config: StudyConfig, tables: Sequence[StudyTable]) -> str:
     """Return the tables as Markdown: a row for each shift, a column for each arm, then the targets."""
     blocks = []
     for table in tables:
-        lines = [
-            f"### {table.task}",
-            "",
-            "| shift | " + " | ".join(table.arms) + " |",
-            "|---" * (len(table.arms) + 1) + "|",
-        ]
-        for shift in table.shifts:
-            cells = [_text(table.cell(arm, shift)) for arm in table.arms]
-            lines.append(f"| {shift} | " + " | ".join(cells) + " |")
-        blocks.append("\n".join(lines))
+        blocks.append(f"### {table.task}")
+        blocks.append(shift_table(table.shifts, table.arms, partial(_text_in, table)))
         if table.targets:
             lines = [f"| {config.target_arm} on {table.task} | success | target | |", "|---|---|---|---|"]
             for target in table.targets:
@@ -94,21 +87,15 @@ def _table(config: StudyConfig, out: Path, task: str) -> StudyTable:
         arm: {shift: _outcomes(cells) for shift, cells in by_shift.items()} for arm, by_shift in counted.items()
     }
     reference = outcomes.get(config.reference, {})
-    cells = tuple(
-        _cell(
-            arm,
-            shift,
-            found,
-            compare(found, reference[shift], config.reference)
-            if arm != config.reference and shift in reference
-            else None,
-        )
-        for arm, by_shift in outcomes.items()
-        for shift, found in by_shift.items()
-    )
+    cells = []
+    for arm, by_shift in outcomes.items():
+        for shift, found in by_shift.items():
+            is_compared = arm != config.reference and shift in reference
+            paired = compare(found, reference[shift], config.reference) if is_compared else None
+            cells.append(_cell(arm, shift, found, paired))
     shifts = tuple(dict.fromkeys(cell.shift for cell in cells))
-    bare = StudyTable(task, tuple(config.arms), shifts, cells, ())
-    return StudyTable(task, bare.arms, shifts, cells, _targets(config, bare))
+    bare = StudyTable(task, tuple(config.arms), shifts, tuple(cells), ())
+    return replace(bare, targets=_targets(config, bare))
 
 
 def _outcomes(cells: Sequence[tuple[int, Cell]]) -> Outcomes:
@@ -141,6 +128,10 @@ def _targets(config: StudyConfig, table: StudyTable) -> tuple[Target, ...]:
         if cell is not None:
             targets.append(Target(shift, cell, rate, config.published.get(shift)))
     return tuple(targets)
+
+
+def _text_in(table: StudyTable, arm: str, shift: str) -> str:
+    return _text(table.cell(arm, shift))
 
 
 def _text(cell: StudyCell | None) -> str:

@@ -16,8 +16,6 @@ from policies.study_result import markdown, read_tables
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 CONFIG = load_config(StudyConfig, config_folder() / "study" / "cpu.yaml")
-
-
 SEED_1 = dataclasses.replace(
     CONFIG,
     target_arm="",
